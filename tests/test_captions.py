@@ -1,0 +1,113 @@
+"""Captions: they say what is true, name what they claim to name, and their false twins are false."""
+
+import numpy as np
+import pytest
+
+from sdlab.attributes import NAMES, VALUES, Attributes
+from sdlab.captions import (COLOR_WORDS, SCENE_PHRASES, SCENE_TAGS, SUBJECT_WORDS, caption, caption_corpus, compose,
+                            swap_captions, truth_matrix, word_fit)
+from sdlab.portraits import plan_portrait
+
+PLANS = [plan_portrait(seed) for seed in range(300)]
+
+
+def said(name, value, subject):
+    """Return the words, one of which a caption that names this value must contain."""
+    if name == "subject":
+        return SUBJECT_WORDS[value]
+    if name == "scene":
+        return (*SCENE_PHRASES[value], SCENE_TAGS[value])
+    if name == "style":
+        return ("cartoon", "drawing") if value == "none" else (value,)
+    if value in ("none", "no"):
+        return ("without", f"no {name}")
+    if name == "glasses":
+        return ("glasses",)
+    return COLOR_WORDS.get((name, value), (value,))
+
+
+def test_captions_say_every_attribute_they_name():
+    rng = np.random.default_rng(0)
+    for plan in PLANS:
+        item = caption(plan, rng)
+        for name, value in item.named.items():
+            assert getattr(plan.attributes, name) == value
+            assert any(words in item.text for words in said(name, value, plan.attributes.subject)), (name, value, item.text)
+
+
+def test_captions_do_not_mention_a_color_that_is_nowhere_in_the_portrait():
+    colors = {value for name in ("eyes", "hair", "shirt", "hat") for value in VALUES[name]} - {"none"}
+    synonyms = {word: value for (_, value), words in COLOR_WORDS.items() for word in words}
+    rng = np.random.default_rng(1)
+    for plan in PLANS:
+        text = caption(plan, rng).text.replace("-", " ").replace(",", " ").split()
+        true = {getattr(plan.attributes, name) for name in ("eyes", "hair", "shirt", "hat")}
+        for word in text:
+            value = synonyms.get(word, word)
+            assert value not in colors or value in true, (word, plan.attributes)
+
+
+def test_a_caption_is_true_of_its_own_portrait_and_its_twin_is_false():
+    rng = np.random.default_rng(2)
+    for plan in PLANS[:200]:
+        item = caption(plan, rng)
+        assert truth_matrix([item], [plan])[0, 0] > 0.4
+        twin = swap_captions(item, rng)
+        if twin is not None:
+            assert truth_matrix([twin], [plan])[0, 0] == 0, (item.text, twin.text)
+            assert twin.text != item.text
+
+
+def test_the_truth_matrix_equals_a_comparison_attribute_by_attribute():
+    rng = np.random.default_rng(3)
+    captions = [caption(plan, rng, drop=0.7) for plan in PLANS[:60]]
+    truth = truth_matrix(captions, PLANS[:60])
+    for row, item in enumerate(captions):
+        for column, plan in enumerate(PLANS[:60]):
+            fits = all(getattr(plan.attributes, name) in values for name, values in item.allowed.items())
+            assert (truth[row, column] > 0) == fits
+    assert 0 < (truth > 0).mean() < 0.5
+
+
+def test_every_value_is_named_in_many_captions_and_some_are_short():
+    rng = np.random.default_rng(4)
+    items = [caption(plan_portrait(seed), rng) for seed in range(3000)]
+    for name in NAMES:
+        for value in VALUES[name]:
+            assert sum(item.named.get(name) == value for item in items) >= 40, (name, value)
+    lengths = [len(item.text.split()) for item in items]
+    assert min(lengths) <= 3 and max(lengths) >= 25 and len({item.text for item in items}) > 2700
+
+
+def test_the_sentence_of_the_course_can_be_composed():
+    texts = {compose({"subject": "man", "eyes": "blue"}, "man", layout=layout).text for layout in range(60)}
+    assert "a man with blue eyes" in texts and "a blue-eyed man" in texts
+
+
+def test_words_for_a_man_are_graded_and_each_has_its_own_evidence():
+    def plan(**details):
+        made = plan_portrait(1, attributes=Attributes(subject="man", hat="red"))
+        return type(made)(1, made.attributes, made.details | details)
+
+    formal = plan(collar="tie", hat_kind="bowler", stubble=False, moustache=False)
+    casual = plan(collar="hood", hat_kind="cap", stubble=True, moustache=False)
+    assert word_fit("gentleman", formal) > word_fit("guy", formal)
+    assert word_fit("guy", casual) > word_fit("gentleman", casual)
+    assert all(word_fit(word, made) >= 0.4 for word in SUBJECT_WORDS["man"] for made in (formal, casual))
+
+
+@pytest.mark.parametrize(("wide", "subjects"), [("person", {"man", "woman"}), ("pet", {"cat", "dog"})])
+def test_wider_words_are_true_of_several_subjects(wide, subjects):
+    item = compose({"subject": "man" if wide == "person" else "cat"}, wide)
+    for plan in PLANS[:80]:
+        assert (truth_matrix([item], [plan])[0, 0] > 0) == (plan.attributes.subject in subjects)
+    assert "subject" not in item.named
+
+
+def test_a_hair_color_is_fur_on_an_animal():
+    assert "black fur" in compose({"subject": "cat", "hair": "black"}, "cat", layout=1).text
+    assert "fur" not in " ".join(compose({"subject": "man", "hair": "black"}, "man", layout=n).text for n in range(30))
+
+
+def test_the_corpus_is_reproducible():
+    assert caption_corpus(20, seed=3) == caption_corpus(20, seed=3) != caption_corpus(20, seed=4)
