@@ -4,8 +4,18 @@ import numpy as np
 import pytest
 
 from sdlab.attributes import NAMES, VALUES, Attributes
-from sdlab.captions import (COLOR_WORDS, SCENE_PHRASES, SCENE_TAGS, SUBJECT_WORDS, caption, caption_corpus, compose,
-                            swap_captions, truth_matrix, word_fit)
+from sdlab.captions import (
+    COLOR_WORDS,
+    SCENE_PHRASES,
+    SCENE_TAGS,
+    SUBJECT_WORDS,
+    caption,
+    caption_corpus,
+    compose,
+    swap_captions,
+    truth_matrix,
+    word_fit,
+)
 from sdlab.portraits import plan_portrait
 
 PLANS = [plan_portrait(seed) for seed in range(300)]
@@ -32,7 +42,11 @@ def test_captions_say_every_attribute_they_name():
         item = caption(plan, rng)
         for name, value in item.named.items():
             assert getattr(plan.attributes, name) == value
-            assert any(words in item.text for words in said(name, value, plan.attributes.subject)), (name, value, item.text)
+            assert any(words in item.text for words in said(name, value, plan.attributes.subject)), (
+                name,
+                value,
+                item.text,
+            )
 
 
 def test_captions_do_not_mention_a_color_that_is_nowhere_in_the_portrait():

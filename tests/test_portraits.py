@@ -86,7 +86,9 @@ def test_training_attributes_never_hold_a_held_out_pair_and_held_out_ones_always
 
 
 def test_about_a_tenth_of_the_attribute_pairs_is_held_out_and_every_value_stays_frequent():
-    named = {name: [v for v in values if v not in ("none", "no")] for name, values in VALUES.items() if name != "glasses"}
+    named = {
+        name: [v for v in values if v not in ("none", "no")] for name, values in VALUES.items() if name != "glasses"
+    }
     sizes = [len(values) for values in named.values()]
     total = (sum(sizes) ** 2 - sum(size**2 for size in sizes)) / 2
     assert 0.08 <= len(HELD_OUT_PAIRS) / total <= 0.12

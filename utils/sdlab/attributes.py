@@ -73,8 +73,10 @@ def _choose_held_out(share: float = 0.1, seed: int = 7) -> tuple:
         count = round(share * len(rows) * len(columns))
         row_order = list(rng.permutation(len(rows))) + list(rng.permutation(len(rows)))
         column_order = rng.permutation(len(columns))
-        chosen = [((first, rows[row]), (second, columns[column]))
-                  for row, column in zip(row_order, column_order, strict=False)]
+        chosen = [
+            ((first, rows[row]), (second, columns[column]))
+            for row, column in zip(row_order, column_order, strict=False)
+        ]
         pairs += [pair for pair in chosen if pair != (("subject", "man"), ("eyes", "blue"))][:count]
     return tuple(pairs)
 
@@ -91,7 +93,7 @@ def held_out_pair(attributes: Attributes):
     for index, item in enumerate(present):
         partners = _PARTNERS.get(item)
         if partners:
-            for other in present[index + 1:]:
+            for other in present[index + 1 :]:
                 if other in partners:
                     return item, other
     return None

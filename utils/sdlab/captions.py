@@ -19,8 +19,12 @@ SUBJECT_WORDS = {
 }
 WIDER_WORDS = {"person": ("man", "woman"), "pet": ("cat", "dog"), "animal": ("cat", "dog")}
 IMPRESSIONISTS = ("Monet", "Manet", "Degas")
-COLOR_WORDS = {("hair", "golden"): ("golden", "blond"), ("hair", "red"): ("red", "ginger"),
-               ("hair", "gray"): ("gray", "silver"), ("eyes", "purple"): ("purple", "violet")}
+COLOR_WORDS = {
+    ("hair", "golden"): ("golden", "blond"),
+    ("hair", "red"): ("red", "ginger"),
+    ("hair", "gray"): ("gray", "silver"),
+    ("eyes", "purple"): ("purple", "violet"),
+}
 SCENE_PHRASES = {
     "plain": ("against a plain background", "in front of a plain wall"),
     "forest": ("in a forest", "in the woods", "among the trees"),
@@ -29,8 +33,14 @@ SCENE_PHRASES = {
     "city": ("in the city", "in front of tall buildings"),
     "snow": ("in the snow", "on a snowy day", "in winter"),
 }
-SCENE_TAGS = {"plain": "plain background", "forest": "forest", "beach": "beach", "night": "night", "city": "city",
-              "snow": "snow"}
+SCENE_TAGS = {
+    "plain": "plain background",
+    "forest": "forest",
+    "beach": "beach",
+    "night": "night",
+    "city": "city",
+    "snow": "snow",
+}
 STYLE_PHRASES = ("painted by {}", "in the style of {}", "by {}")
 STYLE_OPENINGS = ("a painting by {} of ", "a {} painting of ", "a portrait by {} of ")
 CARTOON_OPENINGS = ("a cartoon of ", "a drawing of ", "a cartoon portrait of ")
@@ -58,14 +68,25 @@ def word_fit(word: str, plan: Plan) -> float:
     hat = details["hat_kind"] if attributes.hat != "none" else ""
     collar, young = details["collar"], details["young"]
     cues = {
-        "gentleman": 0.5 + 0.3 * (collar == "tie") + 0.3 * (hat in ("bowler", "tophat")) + 0.2 * details["moustache"]
+        "gentleman": 0.5
+        + 0.3 * (collar == "tie")
+        + 0.3 * (hat in ("bowler", "tophat"))
+        + 0.2 * details["moustache"]
         + 0.2 * (attributes.hair == "gray"),
-        "guy": 0.5 + 0.25 * (hat in ("cap", "beanie")) + 0.25 * (collar in ("hood", "round")) + 0.25 * details["stubble"],
-        "lady": 0.5 + 0.3 * (collar in ("necklace", "scarf")) + 0.2 * details["earrings"] + 0.2 * (hat == "sunhat")
+        "guy": 0.5
+        + 0.25 * (hat in ("cap", "beanie"))
+        + 0.25 * (collar in ("hood", "round"))
+        + 0.25 * details["stubble"],
+        "lady": 0.5
+        + 0.3 * (collar in ("necklace", "scarf"))
+        + 0.2 * details["earrings"]
+        + 0.2 * (hat == "sunhat")
         + 0.2 * (details["hair_style"] == "bun"),
         "girl": 0.45 + 0.35 * (details["hair_style"] == "pigtails") + 0.2 * details["freckles"] + 0.2 * young,
-        "kitten": 0.5 + 0.5 * young, "puppy": 0.5 + 0.5 * young,
-        "hound": 0.5 + 0.5 * (details["ears"] == "long"), "kitty": 0.5 + 0.4 * (hat in ("party", "beret")),
+        "kitten": 0.5 + 0.5 * young,
+        "puppy": 0.5 + 0.5 * young,
+        "hound": 0.5 + 0.5 * (details["ears"] == "long"),
+        "kitty": 0.5 + 0.4 * (hat in ("party", "beret")),
     }
     return float(min(1.0, cues.get(word, 0.85)))
 
@@ -110,7 +131,9 @@ def caption(plan: Plan, rng: np.random.Generator, *, drop: float | None = None) 
 def compose(named: dict, word: str, *, layout: int = 0, impressionist: bool = False) -> Caption:
     """Write the sentence that states ``named`` with ``word`` for the subject; ``layout`` picks one of many forms."""
     rng = np.random.default_rng(layout)
-    phrases = {name: _phrase(name, value, named.get("subject"), rng) for name, value in named.items() if name != "subject"}
+    phrases = {
+        name: _phrase(name, value, named.get("subject"), rng) for name, value in named.items() if name != "subject"
+    }
     if impressionist:
         phrases["style"] = "impressionist"
     text = _as_tags(word, phrases, rng) if rng.random() < 0.08 else _as_sentence(word, named, phrases, rng)
@@ -146,7 +169,11 @@ def _pick(rng, options):
 
 def _as_tags(word, phrases, rng) -> str:
     """Write the caption as people write prompts: short pieces between commas."""
-    pieces = [phrases[name].removeprefix("a ").removeprefix("an ") for name in ("eyes", "hair", "shirt", "hat", "glasses") if name in phrases]
+    pieces = [
+        phrases[name].removeprefix("a ").removeprefix("an ")
+        for name in ("eyes", "hair", "shirt", "hat", "glasses")
+        if name in phrases
+    ]
     if "scene" in phrases:
         pieces.append(SCENE_TAGS[phrases["scene"]])
     if "style" in phrases:
@@ -158,7 +185,9 @@ def _as_sentence(word, named, phrases, rng) -> str:
     opening, closing = _style_parts(phrases.get("style"), rng)
     noun, used = _noun(word, phrases, rng)
     looks = [phrases[name] for name in ("eyes", "hair") if name in phrases and name not in used]
-    worn = [phrases[name] for name in ("shirt", "hat", "glasses") if name in phrases and not phrases[name].startswith("no ")]
+    worn = [
+        phrases[name] for name in ("shirt", "hat", "glasses") if name in phrases and not phrases[name].startswith("no ")
+    ]
     without = [phrases[name][3:] for name in ("hat", "glasses") if phrases.get(name, "").startswith("no ")]
     clauses = []
     if looks:
@@ -212,10 +241,16 @@ def swap_captions(original: Caption, rng: np.random.Generator) -> Caption | None
     Returns None when the caption names nothing but the subject.
     """
     names = [name for name in original.named if name != "subject"]
-    swaps = [(one, other) for one in names for other in names if one < other
-             and original.named[one] != original.named[other]
-             and original.named[one] in VALUES[other] and original.named[other] in VALUES[one]
-             and not {original.named[one], original.named[other]} & {"none", "no"}]
+    swaps = [
+        (one, other)
+        for one in names
+        for other in names
+        if one < other
+        and original.named[one] != original.named[other]
+        and original.named[one] in VALUES[other]
+        and original.named[other] in VALUES[one]
+        and not {original.named[one], original.named[other]} & {"none", "no"}
+    ]
     named = dict(original.named)
     if swaps and rng.random() < 0.8:
         one, other = swaps[int(rng.integers(len(swaps)))]

@@ -21,9 +21,17 @@ RENDER_SEED = 50_000_000
 NAMED_ATTRIBUTES = 5
 
 
-def evaluate(model="pocket", *, n: int = 1000, seed: int = 0, num_inference_steps: int = DEFAULT_STEPS,
-             guidance_scale: float = DEFAULT_GUIDANCE, batch_size: int = 50, training_pictures: int | None = None,
-             progress=None) -> dict:
+def evaluate(
+    model="pocket",
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    num_inference_steps: int = DEFAULT_STEPS,
+    guidance_scale: float = DEFAULT_GUIDANCE,
+    batch_size: int = 50,
+    training_pictures: int | None = None,
+    progress=None,
+) -> dict:
     """Return all scores of a model in one dictionary of plain numbers (what ``sdlab evaluate --json`` prints).
 
     Args:
@@ -71,8 +79,11 @@ def rate(right: int, n: int) -> dict:
     share, z = right / n, 1.96
     middle = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {"accuracy": round(share, 4), "n": n,
-            "interval": [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]}
+    return {
+        "accuracy": round(share, 4),
+        "n": n,
+        "interval": [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)],
+    }
 
 
 def prompts(n: int, seed: int = 0, *, split: str = "train") -> list[Caption]:
@@ -87,14 +98,24 @@ def prompts(n: int, seed: int = 0, *, split: str = "train") -> list[Caption]:
         others = [name for name in rng.permutation(NAMES[1:]).tolist() if name not in names]
         names += others[: NAMED_ATTRIBUTES - 1 - len(names)]
         named = {name: getattr(plan.attributes, name) for name in NAMES if name == "subject" or name in names}
-        found.append(compose(named, caption(plan, rng, drop=0.0).word if rng.random() < 0.5 else named["subject"],
-                             layout=int(rng.integers(2**31))))
+        found.append(
+            compose(
+                named,
+                caption(plan, rng, drop=0.0).word if rng.random() < 0.5 else named["subject"],
+                layout=int(rng.integers(2**31)),
+            )
+        )
     return [_narrow(item) for item in found]
 
 
 def _narrow(item: Caption) -> Caption:
-    return item if "subject" in item.named else compose({"subject": item.allowed["subject"][0], **item.named},
-                                                        item.allowed["subject"][0], layout=item.layout)
+    return (
+        item
+        if "subject" in item.named
+        else compose(
+            {"subject": item.allowed["subject"][0], **item.named}, item.allowed["subject"][0], layout=item.layout
+        )
+    )
 
 
 def _pair_in(attributes):
@@ -102,15 +123,23 @@ def _pair_in(attributes):
     return next(pair for pair in HELD_OUT_PAIRS if set(pair) <= values)
 
 
-def draw_prompts(pipe, texts: list[str], *, seed: int = 0, num_inference_steps: int = DEFAULT_STEPS,
-                 guidance_scale: float = DEFAULT_GUIDANCE, batch_size: int = 50) -> list:
+def draw_prompts(
+    pipe,
+    texts: list[str],
+    *,
+    seed: int = 0,
+    num_inference_steps: int = DEFAULT_STEPS,
+    guidance_scale: float = DEFAULT_GUIDANCE,
+    batch_size: int = 50,
+) -> list:
     """Return one PIL picture per prompt; picture i starts from noise of its own seed."""
     images = []
     for start in range(0, len(texts), batch_size):
-        part = texts[start:start + batch_size]
+        part = texts[start : start + batch_size]
         generators = seeded_generators(seed * 1_000_000 + start, len(part))
-        images += pipe(part, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale,
-                       generator=generators).images
+        images += pipe(
+            part, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale, generator=generators
+        ).images
     return images
 
 
@@ -122,15 +151,25 @@ def score_pictures(images, wanted: list[dict], judge=None) -> dict:
         where both are named and differ), ``portraits`` (share the judge takes for portraits at all).
     """
     readings = judge_images(images, judge)
-    marks = [{name: reading.values[name] == value for name, value in named.items()}
-             for reading, named in zip(readings, wanted, strict=True)]
-    attributes = {name: rate(sum(mark[name] for mark in marks if name in mark), sum(name in mark for mark in marks))
-                  for name in NAMES}
-    binding = [mark["eyes"] and mark["shirt"] for mark, named in zip(marks, wanted, strict=True)
-               if {"eyes", "shirt"} <= named.keys() and named["eyes"] != named["shirt"]]
-    return {"attributes": attributes, "joint": rate(sum(all(mark.values()) for mark in marks), len(marks)),
-            "binding": rate(sum(binding), len(binding)),
-            "portraits": rate(sum(reading.is_portrait > 0.5 for reading in readings), len(readings))}
+    marks = [
+        {name: reading.values[name] == value for name, value in named.items()}
+        for reading, named in zip(readings, wanted, strict=True)
+    ]
+    attributes = {
+        name: rate(sum(mark[name] for mark in marks if name in mark), sum(name in mark for mark in marks))
+        for name in NAMES
+    }
+    binding = [
+        mark["eyes"] and mark["shirt"]
+        for mark, named in zip(marks, wanted, strict=True)
+        if {"eyes", "shirt"} <= named.keys() and named["eyes"] != named["shirt"]
+    ]
+    return {
+        "attributes": attributes,
+        "joint": rate(sum(all(mark.values()) for mark in marks), len(marks)),
+        "binding": rate(sum(binding), len(binding)),
+        "portraits": rate(sum(reading.is_portrait > 0.5 for reading in readings), len(readings)),
+    }
 
 
 def _score_held_out(pipe, n, seed, judge, draw) -> dict:
@@ -144,8 +183,16 @@ def score_renders(plans, judge=None) -> dict:
     """Return name -> rate of the judge on renders: the ceiling of every other score."""
     images = [draw_portrait(plan).image for plan in plans]
     readings = judge_images(images, judge)
-    return {name: rate(sum(reading.values[name] == getattr(plan.attributes, name)
-                           for reading, plan in zip(readings, plans, strict=True)), len(plans)) for name in NAMES}
+    return {
+        name: rate(
+            sum(
+                reading.values[name] == getattr(plan.attributes, name)
+                for reading, plan in zip(readings, plans, strict=True)
+            ),
+            len(plans),
+        )
+        for name in NAMES
+    }
 
 
 def to_batch(images, device="cpu") -> torch.Tensor:
@@ -172,13 +219,22 @@ def score_vae(pipe, plans, judge=None) -> dict:
     psnr = -10 * ((decoded - batch) / 2).square().mean(dim=(1, 2, 3)).log10()
     plain = torch.tensor([plan.attributes.style == "none" for plan in plans])
     before, after = judge_images(images, judge), judge_images(list(decoded.add(1).div(2).clamp(0, 1)), judge)
-    same = {name: rate(sum(one.values[name] == other.values[name] for one, other in zip(before, after, strict=True)),
-                       len(plans)) for name in NAMES}
-    return {"psnr": round(psnr[plain].mean().item(), 2), "psnr_styled": round(psnr[~plain].mean().item(), 2),
-            "n": len(plans), "judge_agreement": round(float(np.mean([item["accuracy"] for item in same.values()])), 4),
-            "agreement": same, "channel_std": [round(value, 3) for value in latents.std(dim=(0, 2, 3)).tolist()],
-            "channel_mean": [round(value, 3) for value in latents.mean(dim=(0, 2, 3)).tolist()],
-            "scaling_factor": pipe.vae.config.scaling_factor}
+    same = {
+        name: rate(
+            sum(one.values[name] == other.values[name] for one, other in zip(before, after, strict=True)), len(plans)
+        )
+        for name in NAMES
+    }
+    return {
+        "psnr": round(psnr[plain].mean().item(), 2),
+        "psnr_styled": round(psnr[~plain].mean().item(), 2),
+        "n": len(plans),
+        "judge_agreement": round(float(np.mean([item["accuracy"] for item in same.values()])), 4),
+        "agreement": same,
+        "channel_std": [round(value, 3) for value in latents.std(dim=(0, 2, 3)).tolist()],
+        "channel_mean": [round(value, 3) for value in latents.mean(dim=(0, 2, 3)).tolist()],
+        "scaling_factor": pipe.vae.config.scaling_factor,
+    }
 
 
 def score_clip(plans, seed: int = 0) -> dict:
@@ -194,8 +250,10 @@ def score_clip(plans, seed: int = 0) -> dict:
             rows = [i for i, plan in enumerate(plans) if not subject or plan.attributes.subject == subject]
             texts = [_zero_shot_text(name, value, subject) for value in VALUES[name]]
             best = (pictures[rows] @ text_features(clip, texts).T).argmax(dim=1).tolist() if rows else []
-            right += sum(VALUES[name][choice] == getattr(plans[row].attributes, name)
-                         for row, choice in zip(rows, best, strict=True))
+            right += sum(
+                VALUES[name][choice] == getattr(plans[row].attributes, name)
+                for row, choice in zip(rows, best, strict=True)
+            )
         zero_shot[name] = rate(right, len(plans))
     mean = round(float(np.mean([item["accuracy"] for item in zero_shot.values()])), 4)
     return {"zero_shot": mean, "swapped": _swapped_choice(clip, plans, pictures, seed), "attributes": zero_shot}
@@ -232,17 +290,26 @@ def score_memorisation(pipe, images, seed: int = 0, training_pictures: int | Non
     that both sides are equally soft. Copies would show as generated distances far below the fresh ones.
     """
     total = training_pictures if training_pictures is not None else _training_size(pipe)
-    train = torch.cat([thumbnails([draw_portrait(plan_portrait(index)).image for index in range(start, min(start + 500, total))])
-                       for start in range(0, total, 500)])
+    train = torch.cat(
+        [
+            thumbnails([draw_portrait(plan_portrait(index)).image for index in range(start, min(start + 500, total))])
+            for start in range(0, total, 500)
+        ]
+    )
     fresh = [plan_portrait(RENDER_SEED + 50_000 + seed * 100_000 + index) for index in range(len(images))]
     soft, _ = reconstruct(pipe, to_batch([draw_portrait(plan).image for plan in fresh]))
     soft = (soft.add(1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     generated = torch.cdist(thumbnails([np.asarray(image) for image in images]), train).amin(dim=1)
     control = torch.cdist(thumbnails(list(soft)), train).amin(dim=1)
     near = float((generated < control.quantile(0.01)).float().mean())
-    return {"training_pictures": total, "n": len(images), "generated": round(generated.median().item(), 4),
-            "fresh": round(control.median().item(), 4), "ratio": round((generated.median() / control.median()).item(), 3),
-            "nearer_than_fresh_percentile_1": round(near, 4)}
+    return {
+        "training_pictures": total,
+        "n": len(images),
+        "generated": round(generated.median().item(), 4),
+        "fresh": round(control.median().item(), 4),
+        "ratio": round((generated.median() / control.median()).item(), 3),
+        "nearer_than_fresh_percentile_1": round(near, 4),
+    }
 
 
 def thumbnails(images) -> torch.Tensor:

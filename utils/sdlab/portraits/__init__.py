@@ -1,9 +1,9 @@
 """Captioned cartoon portraits, drawn by rule: every attribute is known exactly, every pixel's region too.
 
-    plan = plan_portrait(seed=3)              # what to draw: attributes and details
-    portrait = draw_portrait(plan, masks=True)
-    portrait.image                            # uint8 [128, 128, 3]
-    portrait.masks["eyes"]                    # bool [128, 128]
+plan = plan_portrait(seed=3)              # what to draw: attributes and details
+portrait = draw_portrait(plan, masks=True)
+portrait.image                            # uint8 [128, 128, 3]
+portrait.masks["eyes"]                    # bool [128, 128]
 """
 
 from dataclasses import dataclass

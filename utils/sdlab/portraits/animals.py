@@ -90,8 +90,14 @@ def draw_eyes(canvas: Canvas, details: dict, iris, *, cat: bool):
         for side in (-1, 1):
             x = 64 + side * EYE_X
             if cat:
-                canvas.ellipse((x, EYE_Y), (9.4, 8.2 + young), (0.97, 0.98, 0.94), edge=(0.14, 0.1, 0.12), width=1.6,
-                               angle=side * -12)
+                canvas.ellipse(
+                    (x, EYE_Y),
+                    (9.4, 8.2 + young),
+                    (0.97, 0.98, 0.94),
+                    edge=(0.14, 0.1, 0.12),
+                    width=1.6,
+                    angle=side * -12,
+                )
                 draw_iris(canvas, (x + look * 0.6, EYE_Y), (7.6, 7.3 + young), iris, pupil=(2.0, 5.4))
             else:
                 canvas.ellipse((x, EYE_Y), (8.6, 8.3), (1, 1, 1), edge=(0.14, 0.1, 0.1), width=1.4)

@@ -143,9 +143,21 @@ class Canvas:
         scaled[:, 1, :2] *= -1
         points = self._base.transform(offsets)
         self.renderer.draw_path_collection(
-            self._context((0, 0, 0), 0.0, 1.0), Affine2D().frozen(), [shape], scaled, points,
-            IdentityTransform(), colors, np.empty((0, 4)), [0.0], [(0, None)], [True], [""], "screen",
-            **_HATCHES)
+            self._context((0, 0, 0), 0.0, 1.0),
+            Affine2D().frozen(),
+            [shape],
+            scaled,
+            points,
+            IdentityTransform(),
+            colors,
+            np.empty((0, 4)),
+            [0.0],
+            [(0, None)],
+            [True],
+            [""],
+            "screen",
+            **_HATCHES,
+        )
 
     def pixels_view(self) -> np.ndarray:
         """Return the picture as a writable uint8 array [size, size, 4]."""

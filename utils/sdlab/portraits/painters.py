@@ -12,12 +12,39 @@ from .canvas import UNITS, Canvas, spline
 DAB = spline([(-0.5, 0), (-0.3, 0.42), (0.3, 0.5), (0.5, 0), (0.3, -0.46), (-0.3, -0.42)])
 # spacing, length, width, angle, spread of the angle, jitter of the colour, veil colour, share of the veil
 HANDS = {
-    "Monet": {"spacing": 6.0, "length": 9.0, "width": 5.6, "angle": 8, "spread": 28, "jitter": 0.055,
-              "veil": (0.62, 0.68, 0.96), "share": 0.15, "contrast": 0.92},
-    "Manet": {"spacing": 7.5, "length": 17.0, "width": 7.6, "angle": 84, "spread": 14, "jitter": 0.035,
-              "veil": (0.22, 0.20, 0.16), "share": 0.13, "contrast": 1.16},
-    "Degas": {"spacing": 6.2, "length": 16.0, "width": 3.6, "angle": -48, "spread": 7, "jitter": 0.055,
-              "veil": (1.0, 0.80, 0.64), "share": 0.17, "contrast": 0.96},
+    "Monet": {
+        "spacing": 6.0,
+        "length": 9.0,
+        "width": 5.6,
+        "angle": 8,
+        "spread": 28,
+        "jitter": 0.055,
+        "veil": (0.62, 0.68, 0.96),
+        "share": 0.15,
+        "contrast": 0.92,
+    },
+    "Manet": {
+        "spacing": 7.5,
+        "length": 17.0,
+        "width": 7.6,
+        "angle": 84,
+        "spread": 14,
+        "jitter": 0.035,
+        "veil": (0.22, 0.20, 0.16),
+        "share": 0.13,
+        "contrast": 1.16,
+    },
+    "Degas": {
+        "spacing": 6.2,
+        "length": 16.0,
+        "width": 3.6,
+        "angle": -48,
+        "spread": 7,
+        "jitter": 0.055,
+        "veil": (1.0, 0.80, 0.64),
+        "share": 0.17,
+        "contrast": 0.96,
+    },
 }
 DOT = Path.unit_circle()
 

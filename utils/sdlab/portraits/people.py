@@ -71,7 +71,9 @@ def _draw_mouth(canvas, details, skin):
         if details["lips"]:
             canvas.fill(spline([(56.5, 83), (64, 81.6), (71.5, 83), (64, 83.5 + depth)]), (0.80, 0.20, 0.28))
         elif details["smile"] > 0.6:
-            canvas.fill(spline([(55, 82), (64, 82.8), (73, 82), (69, 83 + depth), (59, 83 + depth)]), (0.52, 0.12, 0.16))
+            canvas.fill(
+                spline([(55, 82), (64, 82.8), (73, 82), (69, 83 + depth), (59, 83 + depth)]), (0.52, 0.12, 0.16)
+            )
             canvas.fill(spline([(57.5, 82.8), (64, 83.2), (70.5, 82.8), (64, 85.4)]), (1, 1, 1))
         else:
             canvas.stroke([(56, 82.5), (64, 82.5 + depth), (72, 82.5)], shade(skin, 0.5), 2.0)
@@ -99,8 +101,23 @@ def draw_front_hair(canvas: Canvas, details: dict, hair):
             for x, y in ((48, 38), (57, 34), (66, 33), (76, 36), (64, 36)):
                 canvas.ellipse((x, y), (8, 7), hair)
         elif style == "quiff":
-            top = [(36, 58), (35, 44), (42, 30), (54, 20), (70, 16), (86, 20), (90, 28), (93, 42), (92, 58),
-                   (88.5, 58), (86, 44), (74, 40), (56, 42), (43, 42), (39.5, 58)]
+            top = [
+                (36, 58),
+                (35, 44),
+                (42, 30),
+                (54, 20),
+                (70, 16),
+                (86, 20),
+                (90, 28),
+                (93, 42),
+                (92, 58),
+                (88.5, 58),
+                (86, 44),
+                (74, 40),
+                (56, 42),
+                (43, 42),
+                (39.5, 58),
+            ]
             canvas.fill(spline(top), hair, edge=line, width=1)
         else:
             canvas.fill(spline(mirrored(FRINGE[style])), hair, edge=line, width=1)
@@ -115,8 +132,11 @@ def draw_eyes(canvas: Canvas, details: dict, iris, *, lashes: bool):
             x = 64 + side * EYE_X
             canvas.ellipse((x, EYE_Y), (9.2, 8.1), (1, 1, 1), edge=(0.22, 0.17, 0.18), width=1.1)
             draw_iris(canvas, (x + look, EYE_Y + 0.3), (radius, radius), iris)
-            canvas.stroke([(x - 9.4, EYE_Y - 1.6), (x - 5, EYE_Y - 7.4), (x + 5, EYE_Y - 7.4), (x + 9.4, EYE_Y - 1.6)],
-                          (0.16, 0.12, 0.14), 2.0 if lashes else 1.3)
+            canvas.stroke(
+                [(x - 9.4, EYE_Y - 1.6), (x - 5, EYE_Y - 7.4), (x + 5, EYE_Y - 7.4), (x + 9.4, EYE_Y - 1.6)],
+                (0.16, 0.12, 0.14),
+                2.0 if lashes else 1.3,
+            )
             if lashes:
                 canvas.stroke([(x + side * 8.4, EYE_Y - 4), (x + side * 12.6, EYE_Y - 7)], (0.16, 0.12, 0.14), 1.9)
 

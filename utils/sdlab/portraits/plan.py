@@ -22,8 +22,12 @@ HAT_KINDS = {
     "cat": ("beanie", "tophat", "beret", "party"),
     "dog": ("beanie", "bowler", "cap", "party"),
 }
-COLLARS = {"man": ("round", "tie", "open", "hood"), "woman": ("round", "open", "necklace", "scarf"),
-           "cat": ("round", "bell", "bow"), "dog": ("round", "tag", "bow")}
+COLLARS = {
+    "man": ("round", "tie", "open", "hood"),
+    "woman": ("round", "open", "necklace", "scarf"),
+    "cat": ("round", "bell", "bow"),
+    "dog": ("round", "tag", "bow"),
+}
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,21 @@ def _pick(rng: np.random.Generator, options):
 def _draw_details(attributes: Attributes, rng: np.random.Generator) -> dict:
     subject, chance = attributes.subject, rng.random(8)
     details = {
-        "scale": float(rng.uniform(0.94, 1.06)), "tilt": float(rng.normal(0, 2.2)),
-        "shift_x": float(rng.uniform(-5, 5)), "shift_y": float(rng.uniform(-2, 4)),
-        "skin": int(chance[0] * 5), "smile": float(rng.uniform(0.1, 1.0)), "width": float(rng.uniform(0.94, 1.06)),
-        "hair_style": _pick(rng, HAIR_STYLES[subject]), "hat_kind": _pick(rng, HAT_KINDS[subject]),
-        "collar": _pick(rng, COLLARS[subject]), "look": float(rng.uniform(-1.3, 1.3)),
-        "glasses_kind": _pick(rng, ("round", "square")), "brow": float(rng.uniform(-1, 1)),
-        "young": bool(chance[1] < 0.4), "freckles": bool(chance[2] < 0.2),
+        "scale": float(rng.uniform(0.94, 1.06)),
+        "tilt": float(rng.normal(0, 2.2)),
+        "shift_x": float(rng.uniform(-5, 5)),
+        "shift_y": float(rng.uniform(-2, 4)),
+        "skin": int(chance[0] * 5),
+        "smile": float(rng.uniform(0.1, 1.0)),
+        "width": float(rng.uniform(0.94, 1.06)),
+        "hair_style": _pick(rng, HAIR_STYLES[subject]),
+        "hat_kind": _pick(rng, HAT_KINDS[subject]),
+        "collar": _pick(rng, COLLARS[subject]),
+        "look": float(rng.uniform(-1.3, 1.3)),
+        "glasses_kind": _pick(rng, ("round", "square")),
+        "brow": float(rng.uniform(-1, 1)),
+        "young": bool(chance[1] < 0.4),
+        "freckles": bool(chance[2] < 0.2),
         "moustache": bool(subject == "man" and chance[3] < 0.22),
         "beard": bool(subject == "man" and chance[4] < 0.25),
         "stubble": bool(subject == "man" and 0.25 <= chance[4] < 0.45),

@@ -44,13 +44,18 @@ def _beach(canvas, rng):
     canvas.fill([(0, 60), (128, 60), (128, 92), (0, 92)], jitter((38, 160, 196), rng))
     for y in (68, 77):
         canvas.stroke([(x, y + 1.5 * (-1) ** i) for i, x in enumerate(range(-4, 140, 12))], rgb((190, 236, 240)), 2.0)
-    canvas.fill(spline([(-20, 90), (20, 86), (64, 91), (108, 86), (148, 90), (160, 150), (-30, 150)]),
-                jitter((244, 218, 160), rng))
+    canvas.fill(
+        spline([(-20, 90), (20, 86), (64, 91), (108, 86), (148, 90), (160, 150), (-30, 150)]),
+        jitter((244, 218, 160), rng),
+    )
     x = 64 + side * rng.uniform(46, 54)
     canvas.stroke([(x, 100), (x - side * 3, 60), (x - side * 1, 30)], rgb((142, 98, 58)), 4.6)
     for dx, dy in ((-17, 6), (17, 6), (-13, -7), (13, -7), (0, -11)):
-        canvas.stroke([(x - side, 30), (x - side + dx * 0.6, 28 + dy * 0.8 - 3), (x - side + dx, 30 + dy + 3)],
-                      rgb((52, 142, 74)), 4.4)
+        canvas.stroke(
+            [(x - side, 30), (x - side + dx * 0.6, 28 + dy * 0.8 - 3), (x - side + dx, 30 + dy + 3)],
+            rgb((52, 142, 74)),
+            4.4,
+        )
 
 
 def _night(canvas, rng):
@@ -87,9 +92,13 @@ def _snow(canvas, rng):
         base = rng.uniform(84, 96)
         for level in range(3):
             half, top = 13 - 3 * level, base - 22 - 15 * level
-            canvas.fill([(x - half, base - 15 * level), (x, top - 5), (x + half, base - 15 * level)], rgb((62, 106, 104)))
-            canvas.fill([(x - half * 0.5, base - 15 * level - 13), (x, top - 5), (x + half * 0.5, base - 15 * level - 13)],
-                        rgb((248, 251, 255)))
+            canvas.fill(
+                [(x - half, base - 15 * level), (x, top - 5), (x + half, base - 15 * level)], rgb((62, 106, 104))
+            )
+            canvas.fill(
+                [(x - half * 0.5, base - 15 * level - 13), (x, top - 5), (x + half * 0.5, base - 15 * level - 13)],
+                rgb((248, 251, 255)),
+            )
     _hill(canvas, rng, 98, 12, rgb((250, 252, 255)))
     for _ in range(22):
         x, y, size = rng.uniform(0, 128), rng.uniform(0, 96), rng.uniform(1.2, 2.3)

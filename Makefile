@@ -1,0 +1,40 @@
+# make lab      open lesson 00 in JupyterLab        make test     check code, unit tests and every notebook
+# make outputs  re-run and store every notebook     make clean    remove the environment and caches
+# Nothing needs to be installed or activated first: Python 3.11, 3.12 or 3.13 is enough.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+LESSON := course/00_the_whole_picture.ipynb
+LAB_ARGS ?=
+TEST_ARGS ?=
+
+# Several OpenMP threads collapse when anything else runs on the machine; one is steady, and figures repeat.
+QUIET := OMP_NUM_THREADS=1 PYTHONWARNINGS= TOKENIZERS_PARALLELISM=false
+NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+
+.PHONY: lab test outputs clean env
+
+env: $(STAMP)
+
+lab: $(STAMP)
+	$(BIN)/jupyter lab $(LAB_ARGS) $(LESSON)
+
+test: $(STAMP)
+	$(BIN)/ruff check .
+	$(QUIET) $(BIN)/python -m pytest $(NBVAL) tests course solutions $(TEST_ARGS)
+
+outputs: $(STAMP)
+	$(QUIET) $(BIN)/python -m sdlab.notebooks course solutions
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
+	sys.exit(None if ok else "The course needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Say which to use: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[lab,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,445 @@
+"""Training: settings, data, resuming, several processes, and what the stages hand to each other."""
+
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline
+from transformers import CLIPModel, CLIPTextModel
+
+from sdlab.attributes import NAMES
+from sdlab.errors import SdlabError
+from sdlab.training import main
+from sdlab.training.checkpoints import load_checkpoint, load_state
+from sdlab.training.clip import UNNAMED, load_trained_clip, named_codes
+from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
+from sdlab.training.data import draw_fresh, load_data, make_data
+from sdlab.training.latents import centre_latents, load_latents, measure_latents
+from sdlab.training.log import append_log, forget_after, plot_log, read_log
+from sdlab.training.loop import Trainer, make_accelerator
+from sdlab.training.schedule import Schedule
+from sdlab.training.tokenizer import END, START, decode, load_tokenizer
+from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
+from sdlab.training.vae import VaeStage, crop_corners, load_trained_vae, make_vae, picture_psnr
+from sdlab.weights import verify_weights
+
+PORTRAITS = 12
+TINY = ["mixed_precision=no", "save_seconds=1000.0", "log_every=1", "report_every=0", "batch_size=2"]
+TINY_VAE = [*TINY, "block_out_channels=[8, 8, 8, 8]", "norm_num_groups=4", "validation_pictures=2"]
+TINY_CLIP = [*TINY, "hidden_size=16", "layers=1", "heads=2", "projection=8", "validation_pictures=4"]
+TINY_UNET = [*TINY, "block_out_channels=[8, 8, 8, 8]", "norm_num_groups=4", "attention_head_dim=2"]
+TINY_UNET += ["layers_per_block=1", "score_prompts=2", "score_steps=2"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with every stage trained for a step or two, by the command line, with tiny networks."""
+    folder, before = tmp_path_factory.mktemp("runs_home"), Path.cwd()
+    os.chdir(folder)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert main(["data", "--n", str(PORTRAITS), "--out", "runs/data/train", "--workers", "1"]) == 0
+    assert main(["tokenizer", "--n", "1500"]) == 0
+    assert run_stage("vae", TINY_VAE, 2) == 0
+    assert main(["latents"]) == 0
+    assert run_stage("clip", TINY_CLIP, 2) == 0
+    assert (
+        run_stage("judge", [*TINY, "data=runs/data/train", "widths=[8, 8, 8]", "validation_pictures=2"], 2)
+        == 0
+    )
+    assert run_stage("unet", TINY_UNET, 2) == 0
+    yield folder
+    torch.set_num_threads(threads)
+    os.chdir(before)
+
+
+def run_stage(stage, settings, steps, *options):
+    return main(stage_command(stage, settings, steps, *options))
+
+
+def stage_command(stage, settings, steps, *options):
+    changes = [word for setting in settings for word in ("--set", setting)]
+    return [stage, "--steps", str(steps), *changes, *options]
+
+
+def train_and_stop(stage_class, settings, run, *, stop_before=None):
+    """Train in this process; SIGTERM arrives while the batch of step `stop_before` is drawn."""
+
+    class Stopped(stage_class):
+        def draw_batch(self, step, rank):
+            if step == stop_before:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().draw_batch(step, rank)
+
+    accelerator = make_accelerator(settings, cpu=True)
+    torch.manual_seed(settings.seed)
+    return Trainer(Stopped(settings, accelerator.device), accelerator, run).run()
+
+
+def assert_same_training_state(first, second):
+    first, second = load_checkpoint(first), load_checkpoint(second)
+    assert first["step"] == second["step"]
+    for name, weight in first["model"].items():
+        assert torch.equal(weight, second["model"][name]), name
+    for one, other in zip(first["ema"]["shadow_params"], second["ema"]["shadow_params"], strict=True):
+        assert torch.equal(one, other)
+    for index, moments in first["optimizer"]["state"].items():
+        for name, value in moments.items():
+            assert torch.equal(value, second["optimizer"]["state"][index][name]), (index, name)
+
+
+# ---------------------------------------------------------------- resuming
+
+
+@pytest.mark.parametrize(
+    ("stage", "stage_class", "tiny"),
+    [("vae", VaeStage, TINY_VAE), ("unet", UnetStage, [*TINY_UNET, "judge=''"])],
+)
+def test_training_resumes_to_the_same_state(home, stage, stage_class, tiny):
+    settings = load_settings(stage, overrides=[*tiny, "steps=5"])
+    straight, halved = home / f"runs/{stage}_straight", home / f"runs/{stage}_halved"
+    assert train_and_stop(stage_class, settings, straight) == 5
+    assert train_and_stop(stage_class, settings, halved, stop_before=2) == 3
+    assert load_checkpoint(halved)["step"] == 3
+    assert train_and_stop(stage_class, settings, halved) == 5
+    assert_same_training_state(straight, halved)
+
+
+def test_a_run_killed_in_the_middle_goes_on_to_the_same_state(home):
+    settings = [*TINY_VAE, "save_seconds=0.0"]
+    command = stage_command("vae", settings, 400, "--run", "runs/killed", "--threads", "1", "--cpu")
+    with subprocess.Popen(
+        [sys.executable, "-m", "sdlab.training", *command], stdout=subprocess.DEVNULL
+    ) as process:
+        wait_for(lambda: any(entry["step"] >= 3 for entry in read_log("runs/killed")), process)
+        process.kill()
+    reached = load_checkpoint("runs/killed")["step"]
+    assert 2 <= reached < 400
+    assert run_stage("vae", settings, 400, "--run", "runs/killed", "--decay-now", "2") == 0
+    state = load_checkpoint("runs/killed")
+    assert state["step"] == reached + 2
+    steps = [entry["step"] for entry in read_log("runs/killed")]
+    assert steps == sorted(set(steps)), "the log repeats or skips back"
+    assert read_log("runs/killed")[-1]["lr"] < read_log("runs/killed")[-2]["lr"]
+
+
+def wait_for(condition, process, *, seconds=60):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the training ended by itself"
+        assert time.monotonic() < end, "the training did not get anywhere"
+        time.sleep(0.02)
+
+
+def test_two_processes_train_one_model(home):
+    command = stage_command(
+        "vae", TINY_VAE, 2, "--run", "runs/two", "--processes", "2", "--cpu", "--threads", "1"
+    )
+    program = [sys.executable, "-m", "sdlab.training"]
+    subprocess.run([*program, *command], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    last = read_log("runs/two")[-1]
+    assert last["step"] == 2
+    assert last["views"] == 2 * 2 * 2, "two processes must see twice the pictures"
+    assert load_checkpoint("runs/two")["step"] == 2
+
+
+def test_a_finished_run_stays_as_it_is(home):
+    before = load_checkpoint("runs/vae")["model"]
+    assert run_stage("vae", TINY_VAE, 2) == 0
+    assert all(
+        torch.equal(weight, before[name]) for name, weight in load_checkpoint("runs/vae")["model"].items()
+    )
+
+
+def test_fresh_forgets_the_run(home):
+    assert run_stage("vae", TINY_VAE, 2, "--run", "runs/anew") == 0
+    assert run_stage("vae", TINY_VAE, 1, "--run", "runs/anew", "--fresh") == 0
+    assert load_checkpoint("runs/anew")["step"] == 1
+    assert [entry["step"] for entry in read_log("runs/anew")] == [1]
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(home, capsys):
+    for steps in (1, 2):
+        assert run_stage("vae", TINY_VAE, steps, "--run", "runs/damaged") == 0
+    file = Path("runs/damaged/checkpoint.pt")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert load_checkpoint("runs/damaged")["step"] == 1
+    assert "checkpoint.pt is damaged" in capsys.readouterr().err
+
+
+def test_two_damaged_checkpoints_are_said_in_one_sentence(home, tmp_path, capsys):
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        (tmp_path / name).write_bytes(b"not a checkpoint")
+    assert run_stage("vae", TINY_VAE, 2, "--run", str(tmp_path)) == 2
+    assert "start this run again with --fresh" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_another_architecture_cannot_resume_a_run(home, capsys):
+    changed = [*TINY_VAE, "block_out_channels=[8, 8, 8, 16]"]
+    assert run_stage("vae", changed, 3) == 2
+    assert "do not fit these settings" in capsys.readouterr().err
+
+
+def test_a_run_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SdlabError, match="There is no checkpoint in"):
+        load_state(tmp_path)
+
+
+# ---------------------------------------------------------------- settings
+
+
+@pytest.mark.parametrize("stage", ["vae", "judge", "clip", "unet"])
+def test_every_stage_has_settings_that_load(stage):
+    settings = load_settings(stage, overrides=["steps=7", "learning_rate=1"])
+    assert settings.steps == 7
+    assert settings.learning_rate == 1.0
+
+
+def test_an_unknown_setting_is_named_with_those_allowed():
+    with pytest.raises(SdlabError, match=r"Unknown setting 'lerning_rate'.*learning_rate"):
+        load_settings("vae", overrides=["lerning_rate=1e-3"])
+
+
+def test_a_setting_of_another_type_is_refused(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('batch_size = "many"\n')
+    with pytest.raises(SdlabError, match=r"'batch_size'.*must be of type int, but got 'many'"):
+        load_settings("unet", file)
+
+
+def test_a_settings_file_changes_only_what_it_names(tmp_path):
+    (tmp_path / "mine.toml").write_text("steps = 3\n")
+    assert load_settings("vae", tmp_path / "mine.toml").steps == 3
+    assert load_settings("vae", tmp_path / "mine.toml").crop == load_settings("vae").crop
+
+
+def test_mistakes_on_the_command_line_are_one_sentence(capsys, tmp_path):
+    assert run_stage("vae", [*TINY_VAE, f"data={tmp_path}/nothing"], 1, "--cpu") == 2
+    assert "make them with: sdlab train data" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- schedule, seeds, log
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    schedule = Schedule(steps=100, warmup_steps=10)
+    rates = [schedule.rate(step, schedule.progress(step, 0.0)) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == pytest.approx(1.0, abs=0.05)
+    assert rates[100] == pytest.approx(0.0)
+
+
+def test_a_budget_of_minutes_ends_a_run_before_its_steps():
+    schedule = Schedule(steps=1000, warmup_steps=0, minutes=2)
+    assert schedule.progress(10, 60.0) == pytest.approx(0.5)
+    assert schedule.progress(10, 120.0) == 1.0
+
+
+def test_decay_now_goes_on_from_the_present_rate_to_zero():
+    whole, ending = Schedule(100, 0), Schedule(100, 0, decay=(40, 10, 0.4))
+    assert ending.rate(40, ending.progress(40, 0)) == pytest.approx(whole.rate(40, 0.4))
+    assert ending.rate(45, ending.progress(45, 0)) == pytest.approx(whole.rate(40, 0.4) / 2)
+    assert ending.rate(50, ending.progress(50, 0)) == pytest.approx(0.0)
+
+
+def test_random_numbers_depend_on_seed_step_and_rank_alone():
+    keys = itertools.product((0, 1), repeat=3)
+    draws = {step_rng(seed, step, rank=rank).integers(2**60) for seed, step, rank in keys}
+    assert len(draws) == 8
+    first, again = (torch.randn(4, generator=step_generator(3, 5, rank=1)) for _ in range(2))
+    assert torch.equal(first, again)
+
+
+def test_the_log_forgets_what_will_be_done_again_and_skips_a_cut_line(tmp_path):
+    for step in (1, 2, 3):
+        append_log(
+            tmp_path, {"step": step, "views": 8 * step, "loss": 1 / step, "psnr": {"all": 20.0 + step}}
+        )
+    with open(tmp_path / "log.jsonl", "a") as file:
+        file.write('{"step": 4, "vie')
+    forget_after(tmp_path, 2)
+    assert [entry["step"] for entry in read_log(tmp_path)] == [1, 2]
+    assert plot_log(tmp_path).read_bytes().startswith(b"\x89PNG")
+
+
+# ---------------------------------------------------------------- data
+
+
+def test_rendered_data_are_the_portraits_of_their_seeds(home):
+    data = load_data("runs/data/train")
+    images, plans = draw_fresh(PORTRAITS, 0)
+    assert np.array_equal(data.images, images)
+    assert np.array_equal(data.codes, np.stack([plan.attributes.codes() for plan in plans]))
+    assert np.allclose(data.eyes[5], plans[5].eye_centres)
+    assert data.plan(5).attributes == plans[5].attributes
+
+
+def test_rendering_goes_on_after_a_kill(tmp_path):
+    make_data(tmp_path, n=3, workers=1)
+    done = np.load(tmp_path / "done.npy", mmap_mode="r+")
+    images = np.load(tmp_path / "images.npy", mmap_mode="r+")
+    whole = images.copy()
+    done[:], images[:] = False, 0
+    done.flush()
+    with pytest.raises(SdlabError, match="not drawn yet; run the same"):
+        load_data(tmp_path)
+    assert np.array_equal(make_data(tmp_path, n=3, workers=1).images, whole)
+
+
+def test_a_folder_with_other_portraits_is_not_overwritten(home):
+    with pytest.raises(SdlabError, match="holds other portraits"):
+        make_data("runs/data/train", n=PORTRAITS, first_seed=77)
+
+
+def test_pictures_survive_the_way_to_floats_and_back():
+    pictures = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 16, 16, 3)
+    assert torch.equal(to_bytes(to_floats(pictures)), pictures)
+
+
+# ---------------------------------------------------------------- tokenizer
+
+
+def test_the_tokenizer_gives_captions_back(home):
+    tokenizer = load_tokenizer("runs/tokenizer")
+    for text in (
+        "a man with blue eyes",
+        "a painting by monet of a cat in the snow",
+        "42 astronauts, naïvely",
+    ):
+        assert decode(tokenizer, text).replace(" ", "") == text.replace(" ", "")
+
+
+def test_the_tokenizer_lowers_case_as_clip_does(home):
+    tokenizer = load_tokenizer("runs/tokenizer")
+    assert tokenizer("A Man by MONET").input_ids == tokenizer("a man by monet").input_ids
+
+
+def test_a_chinese_prompt_falls_into_bytes_and_never_into_unknown(home):
+    tokenizer = load_tokenizer("runs/tokenizer")
+    ids = tokenizer("一个蓝眼睛的男人").input_ids
+    assert len(ids) == 2 + 3 * 8
+    assert tokenizer.eos_token_id not in ids[1:-1]
+    assert decode(tokenizer, "一个蓝眼睛的男人") == "一个蓝眼睛的男人"
+
+
+def test_the_tokenizer_has_the_marks_and_length_of_stable_diffusion(home):
+    tokenizer = load_tokenizer("runs/tokenizer")
+    ids = tokenizer("a dog", padding="max_length", truncation=True).input_ids
+    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (START, END, END)
+    assert len(ids) == tokenizer.model_max_length == 77
+    assert ids[0] == tokenizer.bos_token_id
+    assert set(ids[3:]) == {tokenizer.eos_token_id}
+    assert {"man</w>", "eyes</w>"} <= set(tokenizer.get_vocab())
+
+
+# ---------------------------------------------------------------- stages and what they hand on
+
+
+def test_a_frozen_encoder_stays_while_the_decoder_learns(home):
+    options = ("--run", "runs/decoder", "--init", "runs/vae")
+    assert run_stage("vae", [*TINY_VAE, "freeze_encoder=true"], 2, *options) == 0
+    before, after = load_trained_vae("runs/vae"), load_trained_vae("runs/decoder")
+    for part in ("encoder", "quant_conv"):
+        pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
+        assert all(torch.equal(one, other) for one, other in pairs)
+    assert not torch.equal(before.decoder.conv_in.weight, after.decoder.conv_in.weight)
+
+
+def test_crops_stay_inside_the_picture_and_favour_the_eyes():
+    settings = load_settings("vae", overrides=["eye_fraction=1.0"])
+    eyes = np.tile(np.array([[50.0, 60.0], [78.0, 60.0]]), (200, 1, 1))
+    corners = crop_corners(np.random.default_rng(0), eyes, settings)
+    assert corners.min() >= 0
+    assert corners.max() <= 128 - settings.crop
+    inside = (eyes >= corners[:, None]) & (eyes < corners[:, None] + settings.crop)
+    assert inside.all(-1).any(-1).mean() > 0.95
+
+
+def test_psnr_is_the_textbook_number():
+    pictures = torch.zeros(1, 3, 4, 4)
+    assert picture_psnr(pictures + 0.2, pictures).item() == pytest.approx(20.0)  # 0.1 of the range 0..1
+
+
+def test_centred_latents_have_no_mean_and_draw_the_same_picture(home):
+    torch.manual_seed(0)
+    vae = make_vae(load_settings("vae", overrides=TINY_VAE)).eval().requires_grad_(False)
+    images = load_data("runs/data/train").images
+    pictures = to_floats(torch.from_numpy(images))
+    before = vae.decode(vae.encode(pictures).latent_dist.mean).sample
+    centre_latents(vae, measure_latents(vae, images, device="cpu"))
+    torch.testing.assert_close(
+        vae.decode(vae.encode(pictures).latent_dist.mean).sample, before, atol=1e-5, rtol=1e-4
+    )
+    after = measure_latents(vae, images, device="cpu")
+    assert np.allclose(after["latent_mean"], 0, atol=1e-4)
+    assert np.allclose(np.array(after["latent_std"]) * vae.config.scaling_factor, 1, atol=1e-3)
+
+
+def test_cached_latents_are_what_the_encoder_says(home):
+    latents, meta = load_latents("runs/data/train")
+    vae = centre_latents(load_trained_vae("runs/vae"), meta)
+    pictures = to_floats(torch.from_numpy(load_data("runs/data/train").images[:3]))
+    expected = vae.encode(pictures).latent_dist.parameters
+    torch.testing.assert_close(torch.from_numpy(latents[:3]).float(), expected, atol=2e-2, rtol=2e-3)
+
+
+def test_a_unet_refuses_latents_of_another_encoder(home, capsys):
+    assert run_stage("vae", [*TINY_VAE, "seed=9"], 1, "--run", "runs/other_vae") == 0
+    assert run_stage("unet", [*TINY_UNET, "vae=runs/other_vae"], 1, "--run", "runs/wrong") == 2
+    assert "another encoder" in capsys.readouterr().err
+
+
+def test_the_text_encoder_of_the_pipeline_is_the_text_tower_of_clip(home):
+    clip, tokenizer = load_trained_clip("runs/clip")
+    ids = tokenizer(["a man with blue eyes", ""], padding="max_length", return_tensors="pt").input_ids
+    assert torch.equal(text_encoder_of(clip)(ids)[0], clip.text_model(ids)[0])
+
+
+def test_unnamed_attributes_are_left_out_of_the_text_loss():
+    from sdlab.captions import compose
+
+    codes = named_codes([compose({"subject": "woman", "glasses": "yes"}, "lady")])
+    assert codes.tolist() == [[1, UNNAMED, UNNAMED, UNNAMED, UNNAMED, 1, UNNAMED, UNNAMED]]
+
+
+def test_min_snr_weights_are_one_where_noise_is_strong_and_fall_where_it_is_weak():
+    snr = torch.tensor([0.1, 5.0, 50.0])
+    weights = min_snr_weights(snr / (1 + snr), 5.0, is_epsilon=True)
+    torch.testing.assert_close(weights, torch.tensor([1.0, 1.0, 0.1]))
+    weights = min_snr_weights(snr / (1 + snr), 5.0, is_epsilon=False)
+    torch.testing.assert_close(weights, torch.tensor([0.1 / 1.1, 5 / 6, 5 / 51]))
+
+
+def test_a_report_draws_with_the_pipeline_and_reads_the_samples(home):
+    assert run_stage("unet", [*TINY_UNET, "report_every=1"], 1, "--run", "runs/reported") == 0
+    scores = next(entry for entry in read_log("runs/reported") if "score" in entry)
+    assert 0 <= scores["score"]["named"] <= 1
+    assert set(scores["accuracy"]) <= set(NAMES)
+    assert Path("runs/reported/samples/000001.png").exists()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_exported_models_load_the_plain_way_and_compute_in_float32(home, tmp_path):
+    assert main(["export", "--out", str(tmp_path)]) == 0
+    pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "pocket", local_files_only=True)
+    for part in (pipe.unet, pipe.vae, pipe.text_encoder):
+        assert {weight.dtype for weight in part.parameters()} == {torch.float32}
+    scaling_factor = load_latents("runs/data/train")[1]["scaling_factor"]
+    assert pipe.vae.config.scaling_factor == pytest.approx(scaling_factor, abs=1e-5)
+    clip = CLIPModel.from_pretrained(tmp_path / "clip", local_files_only=True)
+    ids = pipe.tokenizer("a cat", return_tensors="pt").input_ids
+    torch.testing.assert_close(clip.text_model(ids)[0], pipe.text_encoder(ids)[0])
+    assert isinstance(pipe.text_encoder, CLIPTextModel)
+    assert [verify_weights(tmp_path / name) for name in ("pocket", "clip", "judge")] == [3, 1, 1]
+    assert json.loads((tmp_path / "pocket/training.json").read_text())["unet"]["step"] == 2

@@ -1,0 +1,207 @@
+"""Train every part of the pocket model: `sdlab train STAGE`, or `python -m sdlab.training STAGE`."""
+
+import argparse
+import os
+import sys
+from importlib import import_module
+
+from sdlab.errors import SdlabError
+
+STAGES = {"judge": "JudgeStage", "clip": "ClipStage", "vae": "VaeStage", "unet": "UnetStage"}
+
+
+def main(argv=None):
+    """Run one command; returns the exit status. A mistake of the user's is one sentence on stderr."""
+    argv = sys.argv[1:] if argv is None else list(argv)
+    arguments = make_parser().parse_args(argv)
+    try:
+        if getattr(arguments, "processes", 1) > 1 and "LOCAL_RANK" not in os.environ:
+            _launch(arguments, argv)
+        arguments.run_command(arguments)
+    except SdlabError as error:
+        print(f"sdlab train: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def make_parser():
+    """Return the argument parser of `sdlab train`."""
+    parser = argparse.ArgumentParser(prog="sdlab train", description=__doc__)
+    commands = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for name in STAGES:
+        _add_stage(commands.add_parser(name, help=f"train the {name}"), name)
+    _add_data(commands.add_parser("data", help="draw the portraits to train on"))
+    _add_tokenizer(commands.add_parser("tokenizer", help="train the BPE tokenizer on captions"))
+    _add_latents(commands.add_parser("latents", help="encode all portraits with a trained autoencoder"))
+    _add_export(commands.add_parser("export", help="write the trained parts as model folders"))
+    plot = commands.add_parser("plot", help="draw the log of a run")
+    plot.add_argument("run", help="run folder, for example runs/vae")
+    plot.add_argument("--out", help="PNG to write (default: log.png in the run folder)")
+    plot.set_defaults(run_command=_run_plot)
+    return parser
+
+
+STAGE_OPTIONS = {
+    "--settings": {"metavar": "FILE", "help": "TOML with the settings to change"},
+    "--set": {"metavar": "KEY=VALUE", "action": "append", "default": [], "help": "change one setting"},
+    "--steps": {"type": int, "help": "length of the run"},
+    "--minutes": {"type": float, "help": "budget of the whole run; the learning rate reaches 0 with it"},
+    "--decay-now": {"type": int, "metavar": "N", "help": "end a run well: lower its rate to 0 over N steps"},
+    "--init": {"metavar": "RUN", "help": "start from the averaged weights of a run folder or checkpoint"},
+    "--fresh": {"action": "store_true", "help": "forget the checkpoints in the run folder"},
+    "--threads": {"type": int, "help": "CPU threads of each process"},
+    "--processes": {"type": int, "default": 1, "help": "run on so many GPUs, or CPU processes"},
+    "--cpu": {"action": "store_true", "help": "stay on the CPU where there is a GPU"},
+}
+
+
+def _add_stage(parser, name):
+    parser.add_argument(
+        "--run", default=f"runs/{name}", metavar="FOLDER", help="where checkpoints, log and samples go"
+    )
+    for option, details in STAGE_OPTIONS.items():
+        parser.add_argument(option, **details)
+    parser.set_defaults(run_command=_run_stage)
+
+
+def _add_data(parser):
+    parser.add_argument("--n", type=int, default=12_000, help="how many portraits")
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--split", choices=("train", "held_out", "any"), default="train")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw")
+    parser.add_argument("--out", default="runs/data/train", metavar="FOLDER")
+    parser.add_argument("--fresh", action="store_true", help="draw everything again")
+    parser.set_defaults(run_command=_run_data)
+
+
+def _add_tokenizer(parser):
+    parser.add_argument("--n", type=int, default=60_000, help="captions to learn from")
+    parser.add_argument(
+        "--vocabulary",
+        type=int,
+        default=740,
+        help="most tokens to learn; common words become one token, rare ones stay in pieces",
+    )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", default="runs/tokenizer", metavar="FOLDER")
+    parser.set_defaults(run_command=_run_tokenizer)
+
+
+def _add_latents(parser):
+    parser.add_argument("--vae", default="runs/vae", metavar="RUN")
+    parser.add_argument("--data", default="runs/data/train", metavar="FOLDER")
+    parser.add_argument("--out", metavar="FOLDER", help="where latents.npy goes (default: the data folder)")
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument(
+        "--flip", action="store_true", help="add mirrored copies (they mirror the painter's stroke too)"
+    )
+    parser.add_argument("--fresh", action="store_true", help="encode everything again")
+    parser.add_argument("--threads", type=int)
+    parser.set_defaults(run_command=_run_latents)
+
+
+def _add_export(parser):
+    for part in ("clip", "vae", "unet", "judge", "tokenizer"):
+        parser.add_argument(f"--{part}", default=f"runs/{part}", metavar="RUN")
+    parser.add_argument("--out", default="utils/sdlab/models", metavar="FOLDER")
+    parser.set_defaults(run_command=_run_export)
+
+
+def _launch(arguments, argv):
+    """Become accelerate's launcher. (`accelerate launch --cpu --num_processes 2` starts one process only.)"""
+    import torch
+
+    environment = dict(os.environ)
+    if arguments.cpu or not torch.cuda.is_available():
+        environment["ACCELERATE_USE_CPU"] = "true"
+    command = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--multi_gpu",
+        "--num_machines",
+        "1",
+        "--mixed_precision",
+        "no",
+    ]
+    command += [
+        "--dynamo_backend",
+        "no",
+        "--num_processes",
+        str(arguments.processes),
+        "-m",
+        "sdlab.training",
+        *argv,
+    ]
+    sys.stdout.flush()
+    os.execve(sys.executable, command, environment)
+
+
+def _set_threads(count):
+    if count:
+        import torch
+
+        torch.set_num_threads(count)
+
+
+def _run_stage(arguments):
+    from pathlib import Path
+
+    import torch
+
+    from .common import load_settings
+    from .loop import Trainer, make_accelerator
+
+    _set_threads(arguments.threads)
+    settings = load_settings(arguments.stage, arguments.settings, overrides=arguments.set)
+    settings.steps = arguments.steps or settings.steps
+    accelerator = make_accelerator(settings, cpu=arguments.cpu)
+    torch.manual_seed(settings.seed)
+    stage_class = getattr(import_module(f".{arguments.stage}", __name__), STAGES[arguments.stage])
+    stage = stage_class(settings, accelerator.device)
+    trainer = Trainer(stage, accelerator, Path(arguments.run))
+    trainer.run(
+        fresh=arguments.fresh, minutes=arguments.minutes, decay_now=arguments.decay_now, init=arguments.init
+    )
+    accelerator.end_training()
+
+
+def _run_data(arguments):
+    from .data import make_data
+
+    split, workers = arguments.split, arguments.workers
+    make_data(
+        arguments.out,
+        n=arguments.n,
+        first_seed=arguments.first_seed,
+        split=split,
+        workers=workers,
+        fresh=arguments.fresh,
+    )
+
+
+def _run_tokenizer(arguments):
+    from .tokenizer import train_tokenizer
+
+    train_tokenizer(arguments.out, n=arguments.n, vocabulary=arguments.vocabulary, seed=arguments.seed)
+
+
+def _run_latents(arguments):
+    from .latents import encode_data
+
+    _set_threads(arguments.threads)
+    options = {"batch_size": arguments.batch_size, "flip": arguments.flip, "fresh": arguments.fresh}
+    encode_data(arguments.vae, arguments.data, out=arguments.out, **options)
+
+
+def _run_export(arguments):
+    from .export import export_models
+
+    parts = {part: getattr(arguments, part) for part in ("clip", "vae", "unet", "judge", "tokenizer")}
+    export_models(arguments.out, **parts)
+
+
+def _run_plot(arguments):
+    from .log import plot_log
+
+    print(plot_log(arguments.run, arguments.out))

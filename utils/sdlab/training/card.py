@@ -1,0 +1,146 @@
+"""Write the model card of the pocket model from what was recorded (training.json) and measured (scores.json).
+
+No number in the card is typed by hand, so a card cannot praise weights it does not belong to.
+"""
+
+import json
+from pathlib import Path
+
+from sdlab.attributes import HELD_OUT_PAIRS
+from sdlab.errors import SdlabError
+
+INTRODUCTION = """# The pocket model
+
+A complete, trained Stable Diffusion at about a tenth of the width of SD 1.5: CLIP text encoder, VAE, U-Net and
+scheduler in the exact layout of diffusers. `StableDiffusionPipeline.from_pretrained` on this folder loads it.
+
+It was trained from scratch on portraits that `sdlab.portraits` draws by rule, with captions from `sdlab.captions`.
+No picture, text or weight of anybody else went into it.
+"""
+
+LIMITS = """## Limits
+
+- It knows four kinds of sitters, their eyes, hair or fur, shirts, hats and glasses, six places and five styles, in
+  about a hundred English words. Anything else is outside its world, and it will guess.
+- 128 x 128 pixels. Fine texture does not survive the eightfold compression of the VAE.
+- The scores come from a judge that answers a closed set of questions about our own portraits. They must not be put
+  into one column with open-vocabulary benchmarks of general models.
+- The four painters' names stand for four ways of placing strokes that we programmed, not for the painters' works.
+
+## Licence
+
+Weights and code: Apache-2.0.
+"""
+
+
+def write_card(folder) -> Path:
+    """Write README.md in a model's ``folder`` from its training.json, scores.json and weights.json; return its path."""
+    folder = Path(folder)
+    training, scores, hashes = (_read(folder / name) for name in ("training.json", "scores.json", "weights.json"))
+    sections = [INTRODUCTION, _recipe(training), _scores(scores), _failures(scores), LIMITS, _hashes(hashes)]
+    (folder / "README.md").write_text("\n".join(sections), encoding="utf-8")
+    return folder / "README.md"
+
+
+def _read(file):
+    if not file.is_file():
+        raise SdlabError(
+            f"{file} is missing: run 'sdlab train export', then 'sdlab evaluate --json > {file.parent}/scores.json'."
+        )
+    return json.loads(file.read_text())
+
+
+def _recipe(training) -> str:
+    lines = [
+        "## Data and recipe",
+        "",
+        f"{training['portraits']:,} portraits (seeds from {training['first_seed']}), captions "
+        f"drawn anew for every view; {len(HELD_OUT_PAIRS)} pairs of attribute values never occur in training.",
+        "",
+    ]
+    for stage in ("clip", "vae", "unet", "judge"):
+        run = training[stage]
+        views = f"{run['views']:,} views" if run.get("views") else ""
+        lines += [
+            f"- **{stage}**: {run['step']:,} steps, {views}, {run['seconds'] / 60:.0f} minutes, seed "
+            f"{run['settings']['seed']}, batch {run['settings']['batch_size']}, rate {run['settings']['learning_rate']}"
+        ]
+    commands = [
+        "data",
+        "data --split any --first-seed 20000000 --out runs/data/judge",
+        "tokenizer",
+        "judge",
+        "clip",
+        "vae",
+        "latents",
+        "unet",
+        "export",
+    ]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            "All settings are in `training.json`. The commands, in order:",
+            "",
+            "```",
+            *(f"sdlab train {command}" for command in commands),
+            "```",
+            "",
+        ]
+    )
+
+
+def _percent(item) -> str:
+    if item["accuracy"] is None:
+        return "not measured"
+    low, high = item["interval"]
+    return f"{item['accuracy']:.1%} ({low:.1%} to {high:.1%}, n = {item['n']})"
+
+
+def _scores(scores) -> str:
+    lines = [
+        "## Scores",
+        "",
+        f"`sdlab evaluate --n {scores['n']} --seed {scores['seed']} --steps {scores['num_inference_steps']} "
+        f"--guidance {scores['guidance_scale']} --json`, with 95 % intervals. Every prompt names five attributes.",
+        "",
+        "| what | model | judge on real renders |",
+        "|---|---|---|",
+    ]
+    for name, item in scores["attributes"].items():
+        lines.append(f"| {name} | {_percent(item)} | {_percent(scores['judge_on_renders'][name])} |")
+    lines += [
+        f"| all five named attributes | {_percent(scores['joint'])} | |",
+        f"| eye and shirt colour both right | {_percent(scores['binding'])} | |",
+        f"| all five, with a held-out pair | {_percent(scores['held_out']['joint'])} | |",
+        "",
+    ]
+    vae, clip, memory = scores["vae"], scores["clip"], scores["memorisation"]
+    lines += [
+        f"- VAE: {vae['psnr']} dB on unseen unstyled renders, {vae['psnr_styled']} dB on painted ones; judge agreement "
+        f"on reconstructions {vae['judge_agreement']:.1%}; standard deviations of the channels {vae['channel_std']}.",
+        f"- CLIP: zero-shot {clip['zero_shot']:.1%} (mean over attributes), swapped {_percent(clip['swapped'])}.",
+        f"- Copies: the nearest of {memory['training_pictures']:,} training portraits is at {memory['generated']} for "
+        f"generated pictures and at {memory['fresh']} for fresh renders (median root mean square over thumbnails).",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _failures(scores) -> str:
+    worst = sorted(scores["attributes"].items(), key=lambda pair: pair[1]["accuracy"] or 0)[:3]
+    named = ", ".join(f"{name} ({item['accuracy']:.1%})" for name, item in worst)
+    return f"## Weakest points\n\nThe three attributes it gets wrong most often: {named}.\n"
+
+
+def _hashes(hashes) -> str:
+    return "\n".join(
+        [
+            "## Weights (SHA-256)",
+            "",
+            "```",
+            *(f"{value}  {name}" for name, value in hashes.items()),
+            "```",
+            "",
+        ]
+    )

@@ -1,0 +1,75 @@
+"""Weight files on the disk: safetensors only, with their SHA-256 in the ``weights.json`` of their folder."""
+
+import hashlib
+import json
+import math
+import struct
+from pathlib import Path
+
+from .errors import SdlabError
+
+HASHES = "weights.json"
+_LFS_POINTER = b"version https://git-lfs"
+
+
+def sha256(file: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_hashes(folder: str | Path) -> dict[str, str]:
+    """Write ``weights.json``: the SHA-256 of every safetensors file below ``folder``; return it."""
+    folder = Path(folder)
+    files = sorted(folder.rglob("*.safetensors"))
+    hashes = {file.relative_to(folder).as_posix(): sha256(file) for file in files}
+    (folder / HASHES).write_text(json.dumps(hashes, indent=2) + "\n")
+    return hashes
+
+
+def verify_weights(folder: str | Path) -> int:
+    """Compare every file named in ``weights.json`` with its SHA-256; return how many were compared.
+
+    Raises SdlabError that names the first file that is absent, only a git-lfs pointer, or damaged.
+    """
+    folder = Path(folder)
+    if not (folder / HASHES).is_file():
+        raise SdlabError(
+            f"The model in {folder} is incomplete: {HASHES} is missing; get the course files again."
+        )
+    hashes = json.loads((folder / HASHES).read_text())
+    for name, expected in hashes.items():
+        _verify_file(folder / name, expected)
+    return len(hashes)
+
+
+def _verify_file(file: Path, expected: str) -> None:
+    if not file.is_file():
+        raise SdlabError(f"The weights {file} are missing; get the course files again.")
+    with open(file, "rb") as stream:
+        if stream.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            raise SdlabError(f"{file} is only a git-lfs pointer, not the weights: run 'git lfs pull'.")
+    found = sha256(file)
+    if found != expected:
+        raise SdlabError(
+            f"The weights {file} are damaged (sha256 {found[:12]}..., not {expected[:12]}...): get them again."
+        )
+
+
+def weight_files(folder: str | Path, variant: str | None = None) -> list[Path]:
+    """Return the safetensors files that a pipeline folder loads: those of ``variant``, or the plain ones."""
+    files = sorted(file for file in Path(folder).glob("*/*.safetensors"))
+    return [file for file in files if (".fp16." in file.name) == (variant == "fp16")]
+
+
+def count_parameters(file: str | Path) -> int:
+    """Return how many numbers a safetensors file holds; only its header is read."""
+    try:
+        with open(file, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            header = json.loads(stream.read(length))
+    except (struct.error, ValueError, OverflowError, MemoryError):
+        raise SdlabError(
+            f"The weights {file} are damaged: they have no safetensors header; get the file again."
+        ) from None
+    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
