@@ -8,7 +8,8 @@ import torch
 
 from sdlab.attributes import HELD_OUT_PAIRS, NAMES, VALUES
 from sdlab.errors import SdlabError
-from sdlab.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, rate, score_pictures, score_renders, thumbnails
+from sdlab.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, score_pictures
+from sdlab.measures import rate, score_renders, thumbnails
 from sdlab.portraits import draw_portrait, plan_portrait
 
 PLANS = [plan_portrait(60_000_000 + index, split="any") for index in range(60)]

@@ -51,10 +51,7 @@ def home(tmp_path_factory):
     assert run_stage("vae", TINY_VAE, 2) == 0
     assert main(["latents"]) == 0
     assert run_stage("clip", TINY_CLIP, 2) == 0
-    assert (
-        run_stage("judge", [*TINY, "data=runs/data/train", "widths=[8, 8, 8]", "validation_pictures=2"], 2)
-        == 0
-    )
+    assert run_stage("judge", [*TINY, "data=runs/data/train", "widths=[8, 8, 8]", "validation_pictures=2"], 2) == 0
     assert run_stage("unet", TINY_UNET, 2) == 0
     yield folder
     torch.set_num_threads(threads)
@@ -113,12 +110,18 @@ def test_training_resumes_to_the_same_state(home, stage, stage_class, tiny):
     assert_same_training_state(straight, halved)
 
 
+def test_worker_processes_do_not_change_the_training(home):
+    tiny = [*TINY_UNET, "judge=''", "steps=3"]
+    alone, helped = home / "runs/unet_alone", home / "runs/unet_helped"
+    train_and_stop(UnetStage, load_settings("unet", overrides=tiny), alone)
+    train_and_stop(UnetStage, load_settings("unet", overrides=[*tiny, "workers=1"]), helped)
+    assert_same_training_state(alone, helped)
+
+
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_state(home):
     settings = [*TINY_VAE, "save_seconds=0.0"]
     command = stage_command("vae", settings, 400, "--run", "runs/killed", "--threads", "1", "--cpu")
-    with subprocess.Popen(
-        [sys.executable, "-m", "sdlab.training", *command], stdout=subprocess.DEVNULL
-    ) as process:
+    with subprocess.Popen([sys.executable, "-m", "sdlab.training", *command], stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: any(entry["step"] >= 3 for entry in read_log("runs/killed")), process)
         process.kill()
     reached = load_checkpoint("runs/killed")["step"]
@@ -140,9 +143,7 @@ def wait_for(condition, process, *, seconds=60):
 
 
 def test_two_processes_train_one_model(home):
-    command = stage_command(
-        "vae", TINY_VAE, 2, "--run", "runs/two", "--processes", "2", "--cpu", "--threads", "1"
-    )
+    command = stage_command("vae", TINY_VAE, 2, "--run", "runs/two", "--processes", "2", "--cpu", "--threads", "1")
     program = [sys.executable, "-m", "sdlab.training"]
     subprocess.run([*program, *command], check=True, timeout=120, stdout=subprocess.DEVNULL)
     last = read_log("runs/two")[-1]
@@ -154,9 +155,7 @@ def test_two_processes_train_one_model(home):
 def test_a_finished_run_stays_as_it_is(home):
     before = load_checkpoint("runs/vae")["model"]
     assert run_stage("vae", TINY_VAE, 2) == 0
-    assert all(
-        torch.equal(weight, before[name]) for name, weight in load_checkpoint("runs/vae")["model"].items()
-    )
+    assert all(torch.equal(weight, before[name]) for name, weight in load_checkpoint("runs/vae")["model"].items())
 
 
 def test_fresh_forgets_the_run(home):
@@ -263,9 +262,7 @@ def test_random_numbers_depend_on_seed_step_and_rank_alone():
 
 def test_the_log_forgets_what_will_be_done_again_and_skips_a_cut_line(tmp_path):
     for step in (1, 2, 3):
-        append_log(
-            tmp_path, {"step": step, "views": 8 * step, "loss": 1 / step, "psnr": {"all": 20.0 + step}}
-        )
+        append_log(tmp_path, {"step": step, "views": 8 * step, "loss": 1 / step, "psnr": {"all": 20.0 + step}})
     with open(tmp_path / "log.jsonl", "a") as file:
         file.write('{"step": 4, "vie')
     forget_after(tmp_path, 2)
@@ -378,9 +375,7 @@ def test_centred_latents_have_no_mean_and_draw_the_same_picture(home):
     pictures = to_floats(torch.from_numpy(images))
     before = vae.decode(vae.encode(pictures).latent_dist.mean).sample
     centre_latents(vae, measure_latents(vae, images, device="cpu"))
-    torch.testing.assert_close(
-        vae.decode(vae.encode(pictures).latent_dist.mean).sample, before, atol=1e-5, rtol=1e-4
-    )
+    torch.testing.assert_close(vae.decode(vae.encode(pictures).latent_dist.mean).sample, before, atol=1e-5, rtol=1e-4)
     after = measure_latents(vae, images, device="cpu")
     assert np.allclose(after["latent_mean"], 0, atol=1e-4)
     assert np.allclose(np.array(after["latent_std"]) * vae.config.scaling_factor, 1, atol=1e-3)

@@ -26,8 +26,12 @@ def save_tiny_pipeline(folder: Path) -> Path:
         text_encoder=CLIPTextModel(_text_config()),
         tokenizer=_tokenizer(folder / "tokenizer_files"),
         unet=UNet2DConditionModel(
-            sample_size=8, block_out_channels=[8] * 4, cross_attention_dim=16, attention_head_dim=2,
-            norm_num_groups=4, layers_per_block=1,
+            sample_size=8,
+            block_out_channels=[8] * 4,
+            cross_attention_dim=16,
+            attention_head_dim=2,
+            norm_num_groups=4,
+            layers_per_block=1,
         ),
         scheduler=PNDMScheduler(
             beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1
@@ -42,9 +46,15 @@ def save_tiny_pipeline(folder: Path) -> Path:
 
 def _text_config() -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=2 * len(LETTERS) + 2, hidden_size=16, intermediate_size=16, num_hidden_layers=1,
-        num_attention_heads=2, projection_dim=16, bos_token_id=2 * len(LETTERS),
-        eos_token_id=2 * len(LETTERS) + 1, pad_token_id=2 * len(LETTERS) + 1,
+        vocab_size=2 * len(LETTERS) + 2,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        projection_dim=16,
+        bos_token_id=2 * len(LETTERS),
+        eos_token_id=2 * len(LETTERS) + 1,
+        pad_token_id=2 * len(LETTERS) + 1,
     )
 
 

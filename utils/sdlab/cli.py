@@ -33,16 +33,13 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, SAMPLERS
 
-    parser = argparse.ArgumentParser(
-        prog="sdlab", description="A small Stable Diffusion of our own, to learn with."
-    )
+    parser = argparse.ArgumentParser(prog="sdlab", description="A small Stable Diffusion of our own, to learn with.")
     parser.add_argument("--version", action="version", version=f"sdlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     sampling = argparse.ArgumentParser(add_help=False)
+    sampling.add_argument("--model", help="pocket (default), sd15, a hub id or a folder")
     sampling.add_argument("--seed", type=int, default=0, help="the start noise (default 0)")
-    sampling.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help=f"denoising steps (default {DEFAULT_STEPS})"
-    )
+    sampling.add_argument("--steps", type=int, default=DEFAULT_STEPS, help=f"denoising steps (default {DEFAULT_STEPS})")
     sampling.add_argument(
         "--guidance",
         type=float,
@@ -59,9 +56,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("doctor", help="check this computer and say what to do")
     command.set_defaults(run=run_doctor)
 
-    command = commands.add_parser(
-        "evaluate", parents=[sampling], help="measure how well pictures follow prompts"
-    )
+    command = commands.add_parser("evaluate", parents=[sampling], help="measure how well pictures follow prompts")
     command.add_argument("--n", type=int, default=1000, help="pictures to draw (default 1000)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=run_evaluate)
@@ -97,9 +92,7 @@ def run_draw(options: argparse.Namespace) -> None:
         print(f"sdlab: {note.message}", file=sys.stderr)
     seconds = time.perf_counter() - start
     save_image(image, options.out)
-    print(
-        f"{options.out}: {image.width} x {image.height}, seed {options.seed}, {options.steps} steps, {seconds:.1f} s"
-    )
+    print(f"{options.out}: {image.width} x {image.height}, seed {options.seed}, {options.steps} steps, {seconds:.1f} s")
 
 
 def run_doctor(options: argparse.Namespace) -> int:
@@ -109,9 +102,7 @@ def run_doctor(options: argparse.Namespace) -> int:
     checks = examine()
     print(*checks, sep="\n")
     wrong = sum(bool(check.remedy) for check in checks)
-    print(
-        "All is well." if not wrong else f"{wrong} of {len(checks)} checks failed; the arrows say what to do."
-    )
+    print("All is well." if not wrong else f"{wrong} of {len(checks)} checks failed; the arrows say what to do.")
     return 1 if wrong else 0
 
 
@@ -128,9 +119,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         guidance_scale=options.guidance,
         progress=lambda line: print(line, file=sys.stderr),
     )
-    lines = (
-        [json.dumps(scores)] if options.json else [f"{name:<44} {value}" for name, value in flatten(scores)]
-    )
+    lines = [json.dumps(scores)] if options.json else [f"{name:<44} {value}" for name, value in flatten(scores)]
     print(*lines, sep="\n")
 
 

@@ -4,20 +4,17 @@ Every accuracy is a fraction with its n and its 95 % Wilson interval. The judge 
 portraits and words): never rank these figures in one column with open-vocabulary benchmarks such as GenEval.
 """
 
-import math
-
 import numpy as np
-import torch
 
-from .attributes import HELD_OUT_PAIRS, NAMES, VALUES
-from .captions import Caption, caption, compose, swap_captions
+from .attributes import HELD_OUT_PAIRS, NAMES
+from .captions import Caption, caption, compose
 from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, seeded_generators
 from .errors import SdlabError
 from .judge import judge_images, load_judge
-from .portraits import draw_portrait, plan_portrait
+from .measures import RENDER_SEED, rate, score_clip, score_memorisation, score_renders, score_vae
+from .portraits import plan_portrait
 
 PROMPT_SEED = 40_000_000  # training seeds start at 0, the judge's at 20,000,000
-RENDER_SEED = 50_000_000
 NAMED_ATTRIBUTES = 5
 
 
@@ -66,24 +63,6 @@ def _pipeline(model):
     from .pipeline import load_pipeline
 
     return load_pipeline(model) if isinstance(model, str) else model
-
-
-def rate(right: int, n: int) -> dict:
-    """Return ``{"accuracy", "n", "interval"}`` with the 95 % Wilson score interval (Wilson 1927).
-
-    >>> rate(98, 100)["interval"]
-    [0.93, 0.9945]
-    """
-    if n == 0:
-        return {"accuracy": None, "n": 0, "interval": None}
-    share, z = right / n, 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {
-        "accuracy": round(share, 4),
-        "n": n,
-        "interval": [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)],
-    }
 
 
 def prompts(n: int, seed: int = 0, *, split: str = "train") -> list[Caption]:
@@ -177,153 +156,3 @@ def _score_held_out(pipe, n, seed, judge, draw) -> dict:
     images = draw_prompts(pipe, [item.text for item in captions], seed=seed + 500, **draw)
     scores = score_pictures(images, [item.named for item in captions], judge)
     return {"pairs": len(HELD_OUT_PAIRS), **{name: scores[name] for name in ("joint", "binding", "attributes")}}
-
-
-def score_renders(plans, judge=None) -> dict:
-    """Return name -> rate of the judge on renders: the ceiling of every other score."""
-    images = [draw_portrait(plan).image for plan in plans]
-    readings = judge_images(images, judge)
-    return {
-        name: rate(
-            sum(
-                reading.values[name] == getattr(plan.attributes, name)
-                for reading, plan in zip(readings, plans, strict=True)
-            ),
-            len(plans),
-        )
-        for name in NAMES
-    }
-
-
-def to_batch(images, device="cpu") -> torch.Tensor:
-    """Turn uint8 pictures [N, H, W, 3] into floats [N, 3, H, W] in [-1, 1], as the VAE takes them."""
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-@torch.inference_mode()
-def reconstruct(pipe, batch: torch.Tensor, *, batch_size: int = 32):
-    """Return (reconstructions [N, 3, H, W] clipped to [-1, 1], latent means [N, 4, h, w]) of pictures in [-1, 1]."""
-    decoded, latents = [], []
-    for part in batch.split(batch_size):
-        mean = pipe.vae.encode(part.to(pipe.device, pipe.vae.dtype)).latent_dist.mean
-        latents.append(mean.float().cpu())
-        decoded.append(pipe.vae.decode(mean).sample.float().clamp(-1, 1).cpu())
-    return torch.cat(decoded), torch.cat(latents)
-
-
-def score_vae(pipe, plans, judge=None) -> dict:
-    """Return PSNR of unstyled and styled renders, judge agreement on reconstructions, and the channels' statistics."""
-    images = [draw_portrait(plan).image for plan in plans]
-    batch = to_batch(images)
-    decoded, latents = reconstruct(pipe, batch)
-    psnr = -10 * ((decoded - batch) / 2).square().mean(dim=(1, 2, 3)).log10()
-    plain = torch.tensor([plan.attributes.style == "none" for plan in plans])
-    before, after = judge_images(images, judge), judge_images(list(decoded.add(1).div(2).clamp(0, 1)), judge)
-    same = {
-        name: rate(
-            sum(one.values[name] == other.values[name] for one, other in zip(before, after, strict=True)), len(plans)
-        )
-        for name in NAMES
-    }
-    return {
-        "psnr": round(psnr[plain].mean().item(), 2),
-        "psnr_styled": round(psnr[~plain].mean().item(), 2),
-        "n": len(plans),
-        "judge_agreement": round(float(np.mean([item["accuracy"] for item in same.values()])), 4),
-        "agreement": same,
-        "channel_std": [round(value, 3) for value in latents.std(dim=(0, 2, 3)).tolist()],
-        "channel_mean": [round(value, 3) for value in latents.mean(dim=(0, 2, 3)).tolist()],
-        "scaling_factor": pipe.vae.config.scaling_factor,
-    }
-
-
-def score_clip(plans, seed: int = 0) -> dict:
-    """Return zero-shot accuracy by attribute, and the forced choice between a caption and its swapped twin."""
-    from .clip import image_features, load_clip, text_features
-
-    clip = load_clip()
-    pictures = image_features(clip, [draw_portrait(plan).image for plan in plans])
-    zero_shot = {}
-    for name in NAMES:
-        right = 0
-        for subject in VALUES["subject"] if name != "subject" else ("",):
-            rows = [i for i, plan in enumerate(plans) if not subject or plan.attributes.subject == subject]
-            texts = [_zero_shot_text(name, value, subject) for value in VALUES[name]]
-            best = (pictures[rows] @ text_features(clip, texts).T).argmax(dim=1).tolist() if rows else []
-            right += sum(
-                VALUES[name][choice] == getattr(plans[row].attributes, name)
-                for row, choice in zip(rows, best, strict=True)
-            )
-        zero_shot[name] = rate(right, len(plans))
-    mean = round(float(np.mean([item["accuracy"] for item in zero_shot.values()])), 4)
-    return {"zero_shot": mean, "swapped": _swapped_choice(clip, plans, pictures, seed), "attributes": zero_shot}
-
-
-def _zero_shot_text(name: str, value: str, subject: str) -> str:
-    if name == "subject":
-        return f"a {value}"
-    return compose({"subject": subject, name: value}, subject, layout=_PLAIN_LAYOUT).text
-
-
-_PLAIN_LAYOUT = 0
-
-
-def _swapped_choice(clip, plans, pictures, seed) -> dict:
-    from .clip import text_features
-
-    rng, pairs = np.random.default_rng([seed, 12]), []
-    for row, plan in enumerate(plans):
-        true = caption(plan, rng, drop=0.0)
-        false = swap_captions(true, rng)
-        if false is not None:
-            pairs.append((row, true.text, false.text))
-    rows, trues, falses = zip(*pairs, strict=True)
-    chosen = pictures[list(rows)]
-    margin = ((text_features(clip, trues) - text_features(clip, falses)) * chosen).sum(dim=1)
-    return rate(int((margin > 0).sum()), len(pairs))
-
-
-def score_memorisation(pipe, images, seed: int = 0, training_pictures: int | None = None) -> dict:
-    """Compare how near generated pictures and fresh renders come to their nearest training portrait.
-
-    Distances are root mean squares over 32x32 thumbnails, in [0, 1]. Fresh renders pass through the VAE first, so
-    that both sides are equally soft. Copies would show as generated distances far below the fresh ones.
-    """
-    total = training_pictures if training_pictures is not None else _training_size(pipe)
-    train = torch.cat(
-        [
-            thumbnails([draw_portrait(plan_portrait(index)).image for index in range(start, min(start + 500, total))])
-            for start in range(0, total, 500)
-        ]
-    )
-    fresh = [plan_portrait(RENDER_SEED + 50_000 + seed * 100_000 + index) for index in range(len(images))]
-    soft, _ = reconstruct(pipe, to_batch([draw_portrait(plan).image for plan in fresh]))
-    soft = (soft.add(1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-    generated = torch.cdist(thumbnails([np.asarray(image) for image in images]), train).amin(dim=1)
-    control = torch.cdist(thumbnails(list(soft)), train).amin(dim=1)
-    near = float((generated < control.quantile(0.01)).float().mean())
-    return {
-        "training_pictures": total,
-        "n": len(images),
-        "generated": round(generated.median().item(), 4),
-        "fresh": round(control.median().item(), 4),
-        "ratio": round((generated.median() / control.median()).item(), 3),
-        "nearer_than_fresh_percentile_1": round(near, 4),
-    }
-
-
-def thumbnails(images) -> torch.Tensor:
-    """Return pictures as rows whose Euclidean distance is the root mean square over 32x32 thumbnails in [0, 1]."""
-    batch = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() / 255
-    small = torch.nn.functional.interpolate(batch, size=(32, 32), mode="area").flatten(1)
-    return small / math.sqrt(small.shape[1])
-
-
-def _training_size(pipe) -> int:
-    import json
-    from pathlib import Path
-
-    file = Path(str(pipe.name_or_path)) / "training.json"
-    if not file.is_file():
-        raise SdlabError(f"{file} is missing, so the training portraits are unknown: pass training_pictures=N.")
-    return json.loads(file.read_text())["portraits"]

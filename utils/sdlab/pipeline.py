@@ -53,18 +53,14 @@ def choose_device(device=None) -> torch.device:
     try:
         device = torch.device(device)
     except (RuntimeError, TypeError):
-        raise SdlabError(
-            f"device={device!r} is not a device: use 'cuda', 'mps', 'cpu', or leave it out."
-        ) from None
+        raise SdlabError(f"device={device!r} is not a device: use 'cuda', 'mps', 'cpu', or leave it out.") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise SdlabError(
             f"device='{device}' was asked for, but torch {torch.__version__} sees {torch.cuda.device_count()} "
             "CUDA devices here: leave device out, or install torch with CUDA and a driver."
         )
     if device.type == "mps" and not _has_mps():
-        raise SdlabError(
-            "device='mps' was asked for, but this is no Mac with an Apple GPU: leave device out."
-        )
+        raise SdlabError("device='mps' was asked for, but this is no Mac with an Apple GPU: leave device out.")
     return device
 
 
@@ -78,9 +74,7 @@ def choose_dtype(dtype=None, device: torch.device | str = "cpu", *, full_size: b
         return torch.float16 if full_size and torch.device(device).type == "cuda" else torch.float32
     found = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise SdlabError(
-            f"dtype={dtype!r} is not a floating point type: use 'float32', 'float16' or 'bfloat16'."
-        )
+        raise SdlabError(f"dtype={dtype!r} is not a floating point type: use 'float32', 'float16' or 'bfloat16'.")
     return found
 
 
@@ -127,25 +121,21 @@ def check_folder(folder: Path, variant: str | None = None, *, packaged: bool = F
         raise SdlabError(f"The weights are missing: {folder} has no model_index.json; {advice}.")
     class_name = json.loads((folder / "model_index.json").read_text()).get("_class_name")
     if class_name != "StableDiffusionPipeline":
-        raise SdlabError(
-            f"{folder} holds a {class_name}; the course works on a StableDiffusionPipeline (SD 1.x)."
-        )
+        raise SdlabError(f"{folder} holds a {class_name}; the course works on a StableDiffusionPipeline (SD 1.x).")
     if packaged or (folder / "weights.json").is_file():
         verify_weights(folder)
     present = {file.parent.name for file in weight_files(folder, variant)}
     missing = [name for name in ("text_encoder", "unet", "vae") if name not in present]
     if missing:
-        raise SdlabError(
-            f"The weights are missing: {folder} has no safetensors file for {', '.join(missing)}."
-        )
+        raise SdlabError(f"The weights are missing: {folder} has no safetensors file for {', '.join(missing)}.")
 
 
 def _download(hub_id: str, variant: str | None) -> Path:
     """Download the files of a hub model (or find them in the cache) and return their folder."""
-    from diffusers import StableDiffusionPipeline
-
     try:
         with quiet(progress=True):
+            from diffusers import StableDiffusionPipeline
+
             return Path(StableDiffusionPipeline.download(hub_id, variant=variant, use_safetensors=True))
     except Exception as error:
         if variant and isinstance(error, ValueError):
@@ -161,13 +151,9 @@ def _download_error(hub_id: str, error: BaseException) -> SdlabError:
         cause = cause.__cause__ or cause.__context__
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if "OfflineModeIsEnabled" in names:
-        return SdlabError(
-            f"{hub_id} is not in the local cache and HF_HUB_OFFLINE is set: unset it, or use 'pocket'."
-        )
+        return SdlabError(f"{hub_id} is not in the local cache and HF_HUB_OFFLINE is set: unset it, or use 'pocket'.")
     if "GatedRepoError" in names:
-        return SdlabError(
-            f"{hub_id} is gated: accept its licence on {endpoint}/{hub_id} and run 'hf auth login'."
-        )
+        return SdlabError(f"{hub_id} is gated: accept its licence on {endpoint}/{hub_id} and run 'hf auth login'.")
     if "RepositoryNotFoundError" in names:
         return SdlabError(f"{endpoint} knows no model {hub_id!r}: look for a typing error, or use 'pocket'.")
     if names & {
@@ -193,7 +179,7 @@ def _read(folder: Path, variant: str | None, dtype: torch.dtype):
     try:
         with quiet():
             return diffusers.StableDiffusionPipeline.from_pretrained(
-                folder, use_safetensors=True, local_files_only=True, **arguments
+                str(folder), use_safetensors=True, local_files_only=True, **arguments
             )
     except Exception as error:
         raise SdlabError(f"The model in {folder} could not be loaded: {_first_line(error)}") from error

@@ -34,6 +34,9 @@ def make_parser():
     _add_tokenizer(commands.add_parser("tokenizer", help="train the BPE tokenizer on captions"))
     _add_latents(commands.add_parser("latents", help="encode all portraits with a trained autoencoder"))
     _add_export(commands.add_parser("export", help="write the trained parts as model folders"))
+    card = commands.add_parser("card", help="write the model card from training.json and scores.json")
+    card.add_argument("folder", help="model folder, for example utils/sdlab/models/pocket")
+    card.set_defaults(run_command=_run_card)
     plot = commands.add_parser("plot", help="draw the log of a run")
     plot.add_argument("run", help="run folder, for example runs/vae")
     plot.add_argument("--out", help="PNG to write (default: log.png in the run folder)")
@@ -153,6 +156,7 @@ def _run_stage(arguments):
     from .loop import Trainer, make_accelerator
 
     _set_threads(arguments.threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # workers are forked after the first use
     settings = load_settings(arguments.stage, arguments.settings, overrides=arguments.set)
     settings.steps = arguments.steps or settings.steps
     accelerator = make_accelerator(settings, cpu=arguments.cpu)
@@ -199,6 +203,12 @@ def _run_export(arguments):
 
     parts = {part: getattr(arguments, part) for part in ("clip", "vae", "unet", "judge", "tokenizer")}
     export_models(arguments.out, **parts)
+
+
+def _run_card(arguments):
+    from .card import write_card
+
+    print(write_card(arguments.folder))
 
 
 def _run_plot(arguments):

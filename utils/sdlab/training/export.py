@@ -14,6 +14,8 @@ from safetensors.torch import save_file
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
 from sdlab.attributes import VALUES
+from sdlab.captions import caption_corpus
+from sdlab.drawing import words_of
 from sdlab.errors import SdlabError
 from sdlab.weights import write_hashes
 
@@ -48,7 +50,9 @@ def export_models(out, *, clip, vae, unet, judge, tokenizer):
         part: describe_run(run)
         for part, run in {"clip": clip, "vae": vae, "unet": unet, "judge": judge}.items()
     }
+    recipe |= _data_of(settings.data)
     (out / "pocket" / "training.json").write_text(json.dumps(recipe, indent=1) + "\n")
+    (out / "pocket" / "words.txt").write_text("\n".join(known_words()) + "\n")
     folders = [out / name for name in ("pocket", "clip", "judge")]
     for folder in folders:
         write_hashes(folder)
@@ -90,13 +94,24 @@ def export_judge(judge, folder):
     )
 
 
+def known_words(captions=20_000):
+    """Return every word of the training captions, sorted: what the pocket model can know."""
+    return sorted({word for text in caption_corpus(captions, seed=1) for word in words_of(text)})
+
+
+def _data_of(folder):
+    """Return which portraits a run has seen: how many, and the seeds they start from."""
+    meta = json.loads((Path(folder) / "meta.json").read_text())
+    return {"portraits": meta["n"], "first_seed": meta["first_seed"], "split": meta["split"]}
+
+
 def describe_run(run):
     """Return the settings, length and last scores of a run, for the model card."""
     state = load_state(run)
     entries = read_log(run)
     last = {name: value for entry in entries for name, value in entry.items()}
     kept = {name: state[name] for name in ("step", "seconds", "settings", "info")}
-    return kept | {"last": last}
+    return kept | {"views": last.get("views"), "last": last}
 
 
 def check_pocket(folder, pipe):

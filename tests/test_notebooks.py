@@ -1,0 +1,159 @@
+"""What a stored notebook must look like; nbval (see the Makefile) re-runs it and compares what it says."""
+
+import re
+from itertools import pairwise
+
+import nbformat
+import pytest
+
+from conftest import ROOT
+from notebook_images import FORMATS
+from sdlab.notebooks import WIDGET_VIEW, clean, execute, find_notebooks, write
+
+STORED = find_notebooks([ROOT / "course", ROOT / "solutions"])
+LABS = find_notebooks([ROOT / "labs"])
+MACHINE_PATH = re.compile(r"/(?:home|Users|root|tmp|work|mnt|var)/\w+|[A-Z]:\\\w+|ipykernel_\d+")
+
+
+def code_cells(notebook) -> list:
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+
+
+def outputs_of(notebook) -> list:
+    return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def headings(notebook) -> list[tuple[int, str]]:
+    """Return (level, text) of every markdown heading, code fences left out."""
+    text = "\n\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    return [(len(marks), title) for marks, title in re.findall(r"^(#{1,6}) +(.+)$", text, flags=re.MULTILINE)]
+
+
+def code_lines(cell) -> int:
+    return len([line for line in cell.source.splitlines() if line.strip()])
+
+
+@pytest.fixture(params=STORED, ids=lambda file: file.stem)
+def file(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(file):
+    return nbformat.read(file, as_version=4)
+
+
+def test_the_notebook_is_valid(notebook):
+    nbformat.validate(notebook)
+
+
+def test_the_notebook_was_run_once_from_top_to_bottom(notebook):
+    counts = [cell.execution_count for cell in code_cells(notebook)]
+    assert counts == list(range(1, len(counts) + 1)), "run 'make outputs'"
+
+
+def test_the_notebook_stores_no_error_and_nothing_on_stderr(notebook):
+    kinds = [(output.output_type, output.get("name")) for output in outputs_of(notebook)]
+    assert ("error", None) not in kinds
+    assert ("stream", "stderr") not in kinds
+
+
+def test_the_notebook_stores_no_widget_and_no_timing(notebook):
+    assert "widgets" not in notebook.metadata
+    assert not [output for output in outputs_of(notebook) if WIDGET_VIEW in output.get("data", {})]
+    assert not [cell for cell in notebook.cells if "execution" in cell.metadata]
+
+
+def test_the_notebook_is_smaller_than_half_a_megabyte(file):
+    assert file.stat().st_size < 500_000
+
+
+def test_the_notebook_has_one_title_and_its_headings_in_order(notebook):
+    levels = [level for level, _ in headings(notebook)]
+    assert levels[:1] == [1]
+    assert levels.count(1) == 1
+    jumps = [pair for pair in pairwise(levels) if pair[1] > pair[0] + 1]
+    assert not jumps, f"a heading level is left out: {jumps}"
+
+
+def test_the_first_code_cell_sets_up_in_at_most_eight_lines(notebook):
+    first = code_cells(notebook)[0]
+    assert code_lines(first) <= 8
+    assert "pip install" not in first.source
+    assert "sys.path" not in first.source
+
+
+def test_code_cells_are_short(notebook):
+    lengths = [code_lines(cell) for cell in code_cells(notebook)]
+    assert max(lengths) <= 25
+    assert sum(length > 14 for length in lengths) <= len(lengths) // 10, lengths
+
+
+def test_every_picture_has_an_alt_text(notebook):
+    for output in outputs_of(notebook):
+        for kind in set(FORMATS) & set(output.get("data", {})):
+            alt = output.metadata.get(kind, {}).get("alt", "")
+            assert len(alt.split()) >= 3, (
+                f"show the picture with show_images or new_figure: {output.data['text/plain']}"
+            )
+            assert output.data["text/plain"] == alt
+
+
+def test_every_picture_in_the_text_has_an_alt_text(notebook):
+    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    assert not re.findall(r"!\[\s*\]\(", text)
+    assert not re.findall(r"<img(?![^>]*\balt=\"[^\"]+\")[^>]*>", text)
+
+
+def test_the_notebook_names_no_path_of_one_machine(notebook):
+    texts = [cell.source for cell in notebook.cells]
+    texts += [
+        str(output.get("text", ""))
+        + str(output.get("data", {}).get("text/plain", ""))
+        + str(output.get("data", {}).get("text/html", ""))
+        for output in outputs_of(notebook)
+    ]
+    found = [match.group() for text in texts if (match := MACHINE_PATH.search(text))]
+    assert not found
+
+
+def test_a_picture_is_shown_within_the_first_five_cells_of_a_lesson(file, notebook):
+    if file.parent.name != "course" or not re.match(r"\d\d_", file.name):
+        pytest.skip("not a lesson")
+    bundles = [output.get("data", {}) for cell in notebook.cells[:5] for output in cell.get("outputs", [])]
+    assert any(set(FORMATS) & set(bundle) for bundle in bundles)
+
+
+@pytest.mark.skipif(not LABS, reason="no lab is there yet")
+def test_labs_are_stored_without_outputs():
+    for file in LABS:
+        assert not outputs_of(nbformat.read(file, as_version=4)), file.name
+
+
+def test_executing_stores_clean_outputs_and_counts_from_one(tmp_path):
+    made = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell("# Add"),
+            nbformat.v4.new_code_cell("print('one')\nprint('two')"),
+            nbformat.v4.new_code_cell("1 + 1", metadata={"tags": ["nbval-ignore-output"], "collapsed": True}),
+        ],
+        metadata={"widgets": {"state": 1}},
+    )
+    nbformat.write(made, tmp_path / "add.ipynb")
+    write(execute(tmp_path / "add.ipynb"), tmp_path / "add.ipynb")
+    stored = nbformat.read(tmp_path / "add.ipynb", as_version=4)
+    assert [cell.execution_count for cell in code_cells(stored)] == [1, 2]
+    assert stored.cells[1].outputs[0].text == "one\ntwo\n"
+    assert stored.cells[2].outputs[0].data["text/plain"] == "2"
+    assert stored.cells[2].metadata == {"tags": ["nbval-ignore-output"]}
+    assert "widgets" not in stored.metadata
+
+
+def test_cleaning_drops_widget_views_and_timing():
+    view = nbformat.v4.new_output("display_data", {WIDGET_VIEW: {"model_id": "1"}, "text/plain": "Slider()"})
+    cell = nbformat.v4.new_code_cell("slider", outputs=[view], execution_count=7, metadata={"execution": {"idle": "1"}})
+    cleaned = clean(nbformat.v4.new_notebook(cells=[cell])).cells[0]
+    assert cleaned.outputs == []
+    assert cleaned.execution_count == 1
+    assert "execution" not in cleaned.metadata
