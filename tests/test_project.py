@@ -128,4 +128,4 @@ def test_make_lab_opens_lesson_00():
     run = subprocess.run(
         ["make", "--dry-run", "lab", "LAB_ARGS=--no-browser"], cwd=ROOT, capture_output=True, text=True
     )
-    assert "jupyter lab --no-browser course/00_the_whole_picture.ipynb" in run.stdout
+    assert "--no-browser course/00_the_whole_picture.ipynb" in run.stdout
