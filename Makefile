@@ -27,6 +27,7 @@ test: $(STAMP)
 
 outputs: $(STAMP)
 	$(QUIET) $(BIN)/python -m sdlab.notebooks course solutions
+	$(QUIET) $(BIN)/python -m sdlab.gallery course/gallery.png
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \

@@ -333,7 +333,7 @@ def test_the_scheduler_comes_back_after_an_error(tiny):
     [
         ({"num_inference_steps": 0}, "num_inference_steps=0 must be a whole number from 1 to 1000"),
         ({"num_inference_steps": 2.5}, r"num_inference_steps=2\.5 must"),
-        ({"guidance_scale": -1}, "guidance_scale=-1 must be 0 or more"),
+        ({"guidance_scale": 0}, r"guidance_scale=0 must be 1 \(the prompt"),
         ({"guidance_scale": float("nan")}, "guidance_scale=nan must"),
         ({"sampler": "magic"}, "no sampler 'magic': use one of ddim, ddpm, euler, pndm, dpm"),
         ({"num_images": 0}, "num_images=0 must"),

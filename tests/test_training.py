@@ -142,13 +142,14 @@ def wait_for(condition, process, *, seconds=60):
         time.sleep(0.02)
 
 
-def test_two_processes_train_one_model(home):
+def test_two_processes_train_one_model_and_go_on_where_one_stopped(home):
+    assert run_stage("vae", TINY_VAE, 1, "--run", "runs/two") == 0
     command = stage_command("vae", TINY_VAE, 2, "--run", "runs/two", "--processes", "2", "--cpu", "--threads", "1")
     program = [sys.executable, "-m", "sdlab.training"]
     subprocess.run([*program, *command], check=True, timeout=120, stdout=subprocess.DEVNULL)
     last = read_log("runs/two")[-1]
     assert last["step"] == 2
-    assert last["views"] == 2 * 2 * 2, "two processes must see twice the pictures"
+    assert last["views"] == 2 + 2 * 2, "two processes must see twice the pictures of one"
     assert load_checkpoint("runs/two")["step"] == 2
 
 

@@ -59,8 +59,11 @@ def _check_settings(num_inference_steps: int, guidance_scale: float, num_images:
         raise SdlabError(
             f"num_inference_steps={num_inference_steps!r} must be a whole number from 1 to 1000; try 20."
         )
-    if not 0 <= guidance_scale < float("inf"):
-        raise SdlabError(f"guidance_scale={guidance_scale!r} must be 0 or more; try {DEFAULT_GUIDANCE}.")
+    if not 1 <= guidance_scale < float("inf"):
+        raise SdlabError(
+            f"guidance_scale={guidance_scale!r} must be 1 (the prompt without extra push) or more; "
+            f"try {DEFAULT_GUIDANCE}."
+        )
     if not isinstance(num_images, int) or num_images < 1:
         raise SdlabError(f"num_images={num_images!r} must be a whole number of at least 1.")
 

@@ -38,7 +38,7 @@ def drawing_panel(
             value=num_inference_steps, min=1, max=50, description="steps", **late
         ),
         "guidance_scale": ipywidgets.FloatSlider(
-            value=guidance_scale, min=0, max=16, step=0.5, description="guidance", **late
+            value=guidance_scale, min=1, max=16, step=0.5, description="guidance", **late
         ),
         "sampler": ipywidgets.Dropdown(value="pndm", options=list(SAMPLERS), description="sampler", **wide),
     }

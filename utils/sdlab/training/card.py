@@ -59,12 +59,10 @@ def _recipe(training) -> str:
         "",
     ]
     for stage in ("clip", "vae", "unet", "judge"):
-        run = training[stage]
-        views = f"{run['views']:,} views" if run.get("views") else ""
-        lines += [
-            f"- **{stage}**: {run['step']:,} steps, {views}, {run['seconds'] / 60:.0f} minutes, seed "
-            f"{run['settings']['seed']}, batch {run['settings']['batch_size']}, rate {run['settings']['learning_rate']}"
-        ]
+        run, note = training[stage], ""
+        while run:
+            lines.append(f"- **{stage}**: {_run_line(run)}{note}")
+            run, note = run["before"], " (the run before it)"
     commands = [
         "data",
         "data --split any --first-seed 20000000 --out runs/data/judge",
@@ -87,6 +85,15 @@ def _recipe(training) -> str:
             "```",
             "",
         ]
+    )
+
+
+def _run_line(run) -> str:
+    settings = run["settings"]
+    frozen = ", encoder frozen" if settings.get("freeze_encoder") else ""
+    return (
+        f"{run['step']:,} steps, {run['views']:,} views, {run['seconds'] / 60:.0f} minutes, seed {settings['seed']}, "
+        f"learning rate {settings['learning_rate']}{frozen}"
     )
 
 

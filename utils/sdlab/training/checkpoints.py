@@ -30,6 +30,8 @@ def load_checkpoint(folder, *, map_location="cpu"):
 
     A damaged file is reported on stderr and the one before it is used; SdlabError when none is readable.
     """
+    if torch.device(map_location).type == "cpu":
+        map_location = "cpu"  # processes beside each other say "cpu:0", which torch.load does not know
     files = [file for name in (CURRENT, PREVIOUS) if (file := Path(folder) / name).exists()]
     for file in files:
         try:
@@ -52,6 +54,11 @@ def load_state(source):
     if state is None:
         raise SdlabError(f"There is no checkpoint in {source}; train this stage first, or name another run.")
     return state
+
+
+def history_of(state):
+    """Return how a state came about: step, views, seconds and settings, and the same of the run it started from."""
+    return {name: state[name] for name in ("step", "views", "seconds", "settings", "before")}
 
 
 def averaged_weights(state):

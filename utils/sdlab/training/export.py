@@ -19,7 +19,7 @@ from sdlab.drawing import words_of
 from sdlab.errors import SdlabError
 from sdlab.weights import write_hashes
 
-from .checkpoints import load_state
+from .checkpoints import history_of, load_state
 from .clip import IMAGE_MEAN, IMAGE_STD, load_trained_clip
 from .common import weights_hash
 from .data import SIZE
@@ -110,8 +110,7 @@ def describe_run(run):
     state = load_state(run)
     entries = read_log(run)
     last = {name: value for entry in entries for name, value in entry.items()}
-    kept = {name: state[name] for name in ("step", "seconds", "settings", "info")}
-    return kept | {"views": last.get("views"), "last": last}
+    return history_of(state) | {"info": state["info"], "last": last}
 
 
 def check_pocket(folder, pipe):

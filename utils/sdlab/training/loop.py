@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sdlab.errors import SdlabError
 
-from .checkpoints import CURRENT, PREVIOUS, load_checkpoint, load_weights, save_checkpoint
+from .checkpoints import CURRENT, PREVIOUS, history_of, load_checkpoint, load_state, load_weights, save_checkpoint
 from .log import LOG, append_log, forget_after
 from .schedule import Schedule, StopFlag
 
@@ -84,7 +84,8 @@ class Trainer:
         if self.settings.channels_last:
             self.network.to(memory_format=torch.channels_last)
         self.names = [name for name, _ in self.network.named_parameters()]
-        self.step, self.seconds = 0, 0.0
+        self.step, self.views, self.seconds = 0, 0, 0.0
+        self.before = None
         self.rank, self.main = accelerator.process_index, accelerator.is_main_process
         self.schedule = Schedule(self.settings.steps, self.settings.warmup_steps)
 
@@ -109,6 +110,7 @@ class Trainer:
         state = load_checkpoint(self.folder, map_location=self.accelerator.device)
         if state is None and init is not None:
             self._load_model(load_weights(init)[1], source=init)
+            self.before = history_of(load_state(init))
         elif state is not None:
             self._check_inputs(state["info"])
             self._load_model(state["model"], source=self.folder)
@@ -152,7 +154,8 @@ class Trainer:
             self.optimizer.load_state_dict(state["optimizer"])
             self.ema.load_state_dict(state["ema"])
             self.ema.to(self.accelerator.device)
-            self.step, self.seconds = state["step"], state["seconds"]
+            self.before = state["before"]
+            self.step, self.views, self.seconds = state["step"], state["views"], state["seconds"]
             self.schedule.decay = tuple(state["decay"]) if state["decay"] else None
 
     def _batches(self, last):
@@ -221,6 +224,7 @@ class Trainer:
         self.optimizer.zero_grad()
         self.ema.step(self.network.parameters())
         self.step += 1
+        self.views += self.settings.batch_size * self.accelerator.num_processes
         for name, value in (numbers | {"loss": loss}).items():
             self.totals[name] = self.totals.get(name, 0.0) + value.detach().float()
         self.counted += 1
@@ -255,8 +259,7 @@ class Trainer:
             )
 
     def _append(self, numbers):
-        views = self.step * self.settings.batch_size * self.accelerator.num_processes
-        head = {"step": self.step, "views": views, "seconds": round(self.seconds, 1)}
+        head = {"step": self.step, "views": self.views, "seconds": round(self.seconds, 1)}
         append_log(self.folder, head | {name: _rounded(value) for name, value in numbers.items()})
 
     def _report(self):
@@ -281,6 +284,8 @@ class Trainer:
             return
         state = {
             "step": self.step,
+            "views": self.views,
+            "before": self.before,
             "seconds": self.seconds,
             "settings": vars(self.settings),
             "info": self.stage.info(),

@@ -1,0 +1,32 @@
+"""Draw the picture at the top of the README: ``python -m sdlab.gallery course/gallery.png`` (``make outputs`` does)."""
+
+import sys
+
+PROMPTS = (
+    "a man with blue eyes",
+    "a cat with green eyes, wearing a blue hat, at night",
+    "a woman with red hair, wearing glasses and a purple shirt, in a forest",
+    "a dog in a yellow shirt, in the snow",
+    "a gentleman with gray hair, wearing a black shirt and a blue hat, in the city",
+    "a kitten with amber eyes in the snow, wearing a red shirt",
+    "a lady with golden hair, wearing a white hat, in a forest, painted by Monet",
+    "a cartoon of a puppy wearing glasses and a green hat, at the beach",
+    "a guy with brown hair, wearing a red hat, in the style of Degas",
+    "a woman with black hair and blue eyes, wearing a yellow shirt, by the sea",
+    "a cat wearing a purple shirt and glasses, by Lichtenstein",
+    "a dog with purple eyes, wearing a white shirt, under the stars, painted by Manet",
+)
+
+
+def draw_gallery(pipe, prompts=PROMPTS, *, columns: int = 6):
+    """Return one PIL picture with a portrait for every prompt, in rows of ``columns``; picture i has seed i."""
+    from .drawing import draw
+    from .plotting import contact_sheet
+
+    return contact_sheet([draw(pipe, prompt, seed=seed) for seed, prompt in enumerate(prompts)], columns=columns)
+
+
+if __name__ == "__main__":
+    from .pipeline import load_pipeline
+
+    draw_gallery(load_pipeline("pocket")).save(sys.argv[1], optimize=True)
