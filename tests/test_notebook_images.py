@@ -16,7 +16,7 @@ from sdlab.plotting import show_images
 
 
 def picture_output(image: np.ndarray):
-    return nbformat.v4.new_output("display_data", {"image/png": show_images(image).png_base64()})
+    return nbformat.v4.new_output("display_data", {"image/png": show_images(image).to_base64()})
 
 
 def stripes(shift: int = 0) -> np.ndarray:

@@ -16,7 +16,7 @@ RED = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 
 
 def rendered(figure) -> np.ndarray:
-    image = Image.open(io.BytesIO(base64.b64decode(figure.png_base64())))
+    image = Image.open(io.BytesIO(base64.b64decode(figure.to_base64())))
     return np.asarray(image.convert("RGB"))
 
 
@@ -24,12 +24,12 @@ def test_show_images_returns_a_matplotlib_figure():
     assert isinstance(show_images([RED, RED], ["one", "two"]), Figure)
 
 
-def test_a_picture_is_stored_pixel_for_pixel():
-    noise = np.random.default_rng(0).integers(0, 8, (128, 128, 3), dtype=np.uint8) * 32
-    coarse = np.kron(noise[:8, :8], np.ones((16, 16, 1), np.uint8))
+def test_a_picture_is_stored_pixel_by_pixel_but_for_the_rounding_of_a_jpeg():
+    noise = np.random.default_rng(0).integers(0, 8, (8, 8, 3), dtype=np.uint8) * 32
+    coarse = np.kron(noise, np.ones((16, 16, 1), np.uint8))
     pixels = rendered(show_images(coarse))
     assert pixels.shape == (136, 136, 3)
-    np.testing.assert_array_equal(pixels[4:-4, 4:-4], coarse)
+    assert np.abs(pixels[4:-4, 4:-4].astype(int) - coarse).mean() < 3
 
 
 def test_small_maps_are_enlarged_to_sharp_squares():

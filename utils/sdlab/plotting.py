@@ -34,6 +34,7 @@ STYLE = {
 }
 DPI = 100
 MAX_WIDTH = 960  # pixels: what a notebook's column shows without scaling
+SHARP = 64  # pictures up to this width are maps of numbers: enlarged by sharp squares, stored without loss
 _GAP = 8
 _TITLE = 22  # pixels for one line of a title
 
@@ -42,23 +43,27 @@ class CourseFigure(Figure):
     """A matplotlib figure that shows itself once, small, and with an alt text."""
 
     alt = ""
+    kind = "image/png"  # "image/jpeg" for figures that hold nothing but pictures
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
 
         display(
-            {"image/png": self.png_base64(), "text/plain": self.alt},
-            metadata={"image/png": {"alt": self.alt}},
+            {self.kind: self.to_base64(), "text/plain": self.alt},
+            metadata={self.kind: {"alt": self.alt}},
             raw=True,
         )
 
-    def png_base64(self) -> str:
-        """Return the figure as a PNG of at most 256 colours, in base64."""
+    def to_base64(self) -> str:
+        """Return the figure in base64: a PNG of at most 256 colours, or a JPEG, whichever ``kind`` says."""
         with matplotlib.rc_context(STYLE):
             self.canvas.draw()
         picture = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
         stream = io.BytesIO()
-        picture.quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+        if self.kind == "image/jpeg":
+            picture.save(stream, "JPEG", quality=88, subsampling=0, optimize=True)
+        else:
+            picture.quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
         return base64.b64encode(stream.getvalue()).decode()
 
 
@@ -93,8 +98,10 @@ def show_images(
             f"There are {len(pictures)} pictures but {len(titles)} titles: give one title a picture."
         )
     columns = min(columns or 6, len(pictures))
+    kind = "image/jpeg" if max(picture.width for picture in pictures) > SHARP else "image/png"
     pictures = [_resize(picture, _scale(picture, columns, scale)) for picture in pictures]
     figure = _picture_grid(pictures, titles, columns)
+    figure.kind = kind
     figure.alt = _check_alt(alt or _default_alt(len(pictures), titles))
     return figure
 
@@ -159,7 +166,7 @@ def _scale(picture: Image.Image, columns: int, scale: float | None) -> float:
 def _resize(picture: Image.Image, scale: float) -> Image.Image:
     """Enlarge small maps by sharp squares, everything else smoothly."""
     size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    sharp = scale > 1 and picture.width <= 64
+    sharp = scale > 1 and picture.width <= SHARP
     return picture.resize(size, Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS)
 
 

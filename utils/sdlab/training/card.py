@@ -37,7 +37,16 @@ def write_card(folder) -> Path:
     """Write README.md in a model's ``folder`` from its training.json, scores.json and weights.json; return its path."""
     folder = Path(folder)
     training, scores, hashes = (_read(folder / name) for name in ("training.json", "scores.json", "weights.json"))
-    sections = [INTRODUCTION, _recipe(training), _scores(scores), _failures(scores), LIMITS, _hashes(hashes)]
+    choices = _read(folder / "choices.json")
+    sections = [
+        INTRODUCTION,
+        _recipe(training),
+        _choices(choices),
+        _scores(scores),
+        _failures(scores),
+        LIMITS,
+        _hashes(hashes),
+    ]
     (folder / "README.md").write_text("\n".join(sections), encoding="utf-8")
     return folder / "README.md"
 
@@ -86,6 +95,15 @@ def _recipe(training) -> str:
             "",
         ]
     )
+
+
+def _choices(recorded) -> str:
+    lines = ["## Choices that were measured", "", f"On {recorded['machine']}.", "", "| question | tried | chosen |"]
+    lines.append("|---|---|---|")
+    for choice in recorded["choices"]:
+        tried = "; ".join(f"{name}: {result}" for name, result in choice["tried"].items())
+        lines.append(f"| {choice['question']} | {tried} | {choice['chosen']} |")
+    return "\n".join([*lines, ""])
 
 
 def _run_line(run) -> str:
