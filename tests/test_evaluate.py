@@ -73,7 +73,7 @@ def test_the_judge_reads_renders_better_than_generated_pictures_could_need():
 
 def test_thumbnail_distances_are_root_mean_squares():
     black, white = np.zeros((128, 128, 3), np.uint8), np.full((128, 128, 3), 255, np.uint8)
-    assert torch.cdist(thumbnails([black]), thumbnails([white])).item() == pytest.approx(1.0)
+    assert torch.cdist(thumbnails([black]), thumbnails([white])).item() == pytest.approx(1.0, abs=1e-3)
 
 
 def test_too_few_pictures_are_refused_in_one_sentence():

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sdlab import SdlabError
 from sdlab.plotting import COLORS, contact_sheet, new_figure, show_images, to_pictures
+from sdlab.portraits import draw_portrait, plan_portrait
 
 RED = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 
@@ -25,11 +26,12 @@ def test_show_images_returns_a_matplotlib_figure():
 
 
 def test_a_picture_is_stored_pixel_by_pixel_but_for_the_rounding_of_a_jpeg():
-    noise = np.random.default_rng(0).integers(0, 8, (8, 8, 3), dtype=np.uint8) * 32
-    coarse = np.kron(noise, np.ones((16, 16, 1), np.uint8))
-    pixels = rendered(show_images(coarse))
+    portrait = draw_portrait(plan_portrait(3)).image
+    pixels = rendered(show_images(portrait))
     assert pixels.shape == (136, 136, 3)
-    assert np.abs(pixels[4:-4, 4:-4].astype(int) - coarse).mean() < 3
+    assert np.abs(pixels[4:-4, 4:-4].astype(int) - portrait).mean() < 6
+    shifted = np.roll(portrait, 1, axis=1).astype(int)
+    assert np.abs(pixels[4:-4, 4:-4].astype(int) - shifted).mean() > 9
 
 
 def test_small_maps_are_enlarged_to_sharp_squares():

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from .errors import SdlabError
+from .quiet import quiet
 from .weights import verify_weights
 
 CLIP_FOLDER = Path(__file__).parent / "models" / "clip"
@@ -32,9 +33,10 @@ def load_clip(folder=CLIP_FOLDER) -> Clip:
     if not (folder / "config.json").is_file():
         raise SdlabError(f"There is no CLIP model in {folder}: get the course files again.")
     verify_weights(folder)
-    model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True).eval().requires_grad_(False)
+    with quiet():
+        model = CLIPModel.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
     return Clip(
-        model,
+        model.eval().requires_grad_(False),
         CLIPTokenizer.from_pretrained(folder, local_files_only=True),
         _image_processor().from_pretrained(folder, local_files_only=True),
     )

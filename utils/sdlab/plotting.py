@@ -61,7 +61,7 @@ class CourseFigure(Figure):
         picture = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
         stream = io.BytesIO()
         if self.kind == "image/jpeg":
-            picture.save(stream, "JPEG", quality=82, optimize=True)
+            picture.save(stream, "JPEG", quality=84, subsampling=0, optimize=True)
         else:
             picture.quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
         return base64.b64encode(stream.getvalue()).decode()

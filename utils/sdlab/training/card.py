@@ -87,7 +87,7 @@ def _recipe(training) -> str:
         [
             *lines,
             "",
-            "All settings are in `training.json`. The commands, in order:",
+            "This release was trained on two CPU cores and stopped early; its own settings are in `training.json`. The commands:",
             "",
             "```",
             *(f"sdlab train {command}" for command in commands),
