@@ -87,7 +87,8 @@ def _recipe(training) -> str:
         [
             *lines,
             "",
-            "This release was trained on two CPU cores and stopped early; its own settings are in `training.json`. The commands:",
+            "This release was trained on two CPU cores and stopped early; its settings are in `training.json`.",
+            "The commands:",
             "",
             "```",
             *(f"sdlab train {command}" for command in commands),
