@@ -11,7 +11,7 @@ from .captions import Caption, caption, compose
 from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, seeded_generators
 from .errors import SdlabError
 from .judge import judge_images, load_judge
-from .measures import RENDER_SEED, rate, score_clip, score_memorisation, score_renders, score_vae
+from .measures import RENDER_SEED, rate, rates, score_clip, score_memorisation, score_renders, score_vae
 from .portraits import plan_portrait
 
 PROMPT_SEED = 40_000_000  # training seeds start at 0, the judge's at 20,000,000
@@ -134,17 +134,13 @@ def score_pictures(images, wanted: list[dict], judge=None) -> dict:
         {name: reading.values[name] == value for name, value in named.items()}
         for reading, named in zip(readings, wanted, strict=True)
     ]
-    attributes = {
-        name: rate(sum(mark[name] for mark in marks if name in mark), sum(name in mark for mark in marks))
-        for name in NAMES
-    }
     binding = [
         mark["eyes"] and mark["shirt"]
         for mark, named in zip(marks, wanted, strict=True)
         if {"eyes", "shirt"} <= named.keys() and named["eyes"] != named["shirt"]
     ]
     return {
-        "attributes": attributes,
+        "attributes": rates(readings, wanted),
         "joint": rate(sum(all(mark.values()) for mark in marks), len(marks)),
         "binding": rate(sum(binding), len(binding)),
         "portraits": rate(sum(reading.is_portrait > 0.5 for reading in readings), len(readings)),

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from .attributes import NAMES, VALUES
 from .captions import caption, compose, swap_captions
 from .clip import image_features, load_clip, text_features
 from .errors import SdlabError
-from .judge import judge_images
+from .judge import agreement, judge_images
 from .portraits import draw_portrait, plan_portrait
 
 RENDER_SEED = 50_000_000
@@ -37,18 +38,13 @@ def rate(right: int, n: int) -> dict:
 
 def score_renders(plans, judge=None) -> dict:
     """Return name -> rate of the judge on renders: the ceiling of every other score."""
-    images = [draw_portrait(plan).image for plan in plans]
-    readings = judge_images(images, judge)
-    return {
-        name: rate(
-            sum(
-                reading.values[name] == getattr(plan.attributes, name)
-                for reading, plan in zip(readings, plans, strict=True)
-            ),
-            len(plans),
-        )
-        for name in NAMES
-    }
+    readings = judge_images([draw_portrait(plan).image for plan in plans], judge)
+    return rates(readings, [asdict(plan.attributes) for plan in plans])
+
+
+def rates(readings, wanted: list[dict]) -> dict:
+    """Return name -> rate of readings against dicts of wanted values (see ``judge.agreement``)."""
+    return {name: rate(right, count) for name, (right, count) in agreement(readings, wanted).items()}
 
 
 def to_batch(images, device="cpu") -> torch.Tensor:
@@ -75,12 +71,7 @@ def score_vae(pipe, plans, judge=None) -> dict:
     psnr = -10 * ((decoded - batch) / 2).square().mean(dim=(1, 2, 3)).log10()
     plain = torch.tensor([plan.attributes.style == "none" for plan in plans])
     before, after = judge_images(images, judge), judge_images(list(decoded.add(1).div(2).clamp(0, 1)), judge)
-    same = {
-        name: rate(
-            sum(one.values[name] == other.values[name] for one, other in zip(before, after, strict=True)), len(plans)
-        )
-        for name in NAMES
-    }
+    same = rates(after, [reading.values for reading in before])
     return {
         "psnr": round(psnr[plain].mean().item(), 2),
         "psnr_styled": round(psnr[~plain].mean().item(), 2),
@@ -95,7 +86,6 @@ def score_vae(pipe, plans, judge=None) -> dict:
 
 def score_clip(plans, seed: int = 0) -> dict:
     """Return zero-shot accuracy by attribute, and the forced choice between a caption and its swapped twin."""
-
     clip = load_clip()
     pictures = image_features(clip, [draw_portrait(plan).image for plan in plans])
     zero_shot = {}

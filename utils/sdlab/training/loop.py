@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from sdlab.errors import SdlabError
 
-from .checkpoints import CURRENT, PREVIOUS, history_of, load_checkpoint, load_state, load_weights, save_checkpoint
+from .checkpoints import CURRENT, PREVIOUS, averaged_weights, history_of, load_checkpoint, load_state, save_checkpoint
 from .log import LOG, append_log, forget_after
 from .schedule import Schedule, StopFlag
 
@@ -109,8 +109,9 @@ class Trainer:
         self.folder.mkdir(parents=True, exist_ok=True)
         state = load_checkpoint(self.folder, map_location=self.accelerator.device)
         if state is None and init is not None:
-            self._load_model(load_weights(init)[1], source=init)
-            self.before = history_of(load_state(init))
+            start = load_state(init)
+            self._load_model(averaged_weights(start), source=init)
+            self.before = history_of(start)
         elif state is not None:
             self._check_inputs(state["info"])
             self._load_model(state["model"], source=self.folder)
