@@ -1,6 +1,7 @@
 """Controls for the lessons, from what ipywidgets 7.7 and 8.1 have in common; each stands beside a static figure."""
 
 import io
+import itertools
 
 from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, SAMPLERS, PromptWarning, draw
 from .errors import SdlabError
@@ -69,3 +70,72 @@ def _draw_or_explain(pipe, values: dict, before: bytes) -> tuple[bytes, str]:
         return before, html.escape(str(error))
     remarks = [str(item.message) for item in caught if issubclass(item.category, PromptWarning)]
     return to_png(image), html.escape(" ".join(remarks))
+
+
+def explore(render, *, precompute: bool = False, **choices):
+    """Return one slider for each of ``choices`` (name=[values, ...]) beside the picture of render(**values).
+
+    render: a function of the names that returns a CourseFigure or a PIL picture; each picture is made once.
+    A choice given as (values, start) begins at ``start``, otherwise at its first value.
+    precompute: make all pictures now, so that every slider answers at once.
+    Sliders can be reached with Tab and moved with the arrow keys.
+    """
+    import ipywidgets
+
+    values, starts = {}, {}
+    for name, choice in choices.items():
+        with_start = isinstance(choice, tuple) and len(choice) == 2 and isinstance(choice[0], (list, tuple, range))
+        values[name] = list(choice[0] if with_start else choice)
+        starts[name] = choice[1] if with_start else next(iter(values[name]), None)
+    _check_choices(values, starts)
+    sliders = {name: _slider(ipywidgets, name, values[name], starts[name]) for name in values}
+    made = {}
+    if precompute:
+        for combination in itertools.product(*values.values()):
+            made[combination] = _to_bytes(render(**dict(zip(values, combination, strict=True))))
+    picture = ipywidgets.Image(format="png")
+
+    def redraw(_change=None):
+        chosen = tuple(slider.value for slider in sliders.values())
+        if chosen not in made:
+            made[chosen] = _to_bytes(render(**dict(zip(values, chosen, strict=True))))
+        picture.value = made[chosen]
+
+    for slider in sliders.values():
+        slider.observe(redraw, names="value")
+    redraw()
+    return ipywidgets.VBox([*sliders.values(), picture])
+
+
+def _slider(ipywidgets, name: str, values: list, start):
+    layout = {"layout": ipywidgets.Layout(width="420px"), "style": {"description_width": "140px"}}
+    return ipywidgets.SelectionSlider(
+        options=[(_label(value), value) for value in values], value=start, description=name.replace("_", " "), **layout
+    )
+
+
+def _label(value) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _check_choices(values: dict, starts: dict) -> None:
+    for name, options in values.items():
+        if not options:
+            raise SdlabError(f"There is nothing to choose for {name}: give a list of values, e.g. {name}=[1, 2, 3].")
+        if starts[name] not in options:
+            raise SdlabError(f"{name} cannot start at {starts[name]!r}: that is none of {options}.")
+
+
+def _to_bytes(shown) -> bytes:
+    """Return a CourseFigure or a PIL picture as a PNG that is quick to make (larger than the stored ones)."""
+    import numpy as np
+    from PIL import Image
+
+    if hasattr(shown, "canvas"):
+        shown.canvas.draw()
+        shown = Image.fromarray(np.asarray(shown.canvas.buffer_rgba())).convert("RGB")
+    if shown.width < 256:
+        shown = shown.resize((256, 256 * shown.height // shown.width), Image.Resampling.NEAREST)
+    stream = io.BytesIO()
+    shown.save(stream, "PNG", compress_level=1)
+    return stream.getvalue()
