@@ -101,3 +101,8 @@ def test_what_is_no_picture_is_refused_in_one_sentence(arguments, sentence):
 def test_a_chart_without_a_description_is_refused():
     with pytest.raises(SdlabError, match="say in words"):
         new_figure(alt=" ")
+
+
+def test_pure_noise_can_be_stored():
+    noise = np.random.default_rng(0).integers(0, 256, size=(3, 256, 256, 3), dtype=np.uint8)
+    assert len(show_images(list(noise), alt="three pictures of pure noise").to_base64()) > 100_000

@@ -79,9 +79,8 @@ def test_euler_and_ddim_are_the_same_walk():
     noise = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     network = PointDenoiser()
     options = {"num_inference_steps": 12, "alphas_cumprod": ALPHAS}
-    for first, second in zip(
-        sample(network, noise, sampler="ddim", **options), sample(network, noise, sampler="euler", **options), strict=True
-    ):
+    walks = [sample(network, noise, sampler=sampler, **options) for sampler in ("ddim", "euler")]
+    for first, second in zip(*walks, strict=True):
         torch.testing.assert_close(first, second, rtol=1e-3, atol=1e-4)
 
 

@@ -11,7 +11,7 @@ import math
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .errors import SdlabError
 
@@ -61,6 +61,7 @@ class CourseFigure(Figure):
         picture = Image.fromarray(np.asarray(self.canvas.buffer_rgba())).convert("RGB")
         stream = io.BytesIO()
         if self.kind == "image/jpeg":
+            ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 3 * picture.width * picture.height)  # pure noise needs it
             picture.save(stream, "JPEG", quality=84, subsampling=0, optimize=True)
         else:
             picture.quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
