@@ -439,3 +439,15 @@ def test_exported_models_load_the_plain_way_and_compute_in_float32(home, tmp_pat
     assert isinstance(pipe.text_encoder, CLIPTextModel)
     assert [verify_weights(tmp_path / name) for name in ("pocket", "clip", "judge")] == [3, 1, 1]
     assert json.loads((tmp_path / "pocket/training.json").read_text())["unet"]["step"] == 2
+
+
+def test_captions_lose_their_padding_only_in_training_and_keep_their_words(home):
+    settings = load_settings("unet", overrides=[*TINY_UNET, "judge=''", "padding_dropout=1.0"])
+    stage = UnetStage(settings, torch.device("cpu"))
+    ids = stage.tokenize(["a man with blue eyes", ""])
+    plain, without = stage._embed(ids), stage._embed(ids, torch.Generator().manual_seed(0))
+    end = int((ids[0] == stage.text_encoder.config.eos_token_id).int().argmax())
+    assert torch.equal(without[0, :end], plain[0, :end])
+    assert torch.equal(without[0, end:], plain[1, end:])
+    assert torch.equal(without[1], plain[1])
+    assert not torch.equal(without[0], plain[0])

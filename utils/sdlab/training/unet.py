@@ -140,16 +140,30 @@ class UnetStage(Stage):
         timesteps = torch.randint(
             0, len(self.alphas_cumprod), (len(moments),), generator=generator, device=self.device
         )
-        return self._denoise(objective, moments, batch["ids"].to(self.device), timesteps, generator)
+        embeds = self._embed(batch["ids"].to(self.device), generator)
+        return self._denoise(objective, moments, embeds, timesteps, generator)
 
-    def _denoise(self, objective, moments, ids, timesteps, generator):
+    @torch.no_grad()
+    def _embed(self, ids, generator=None):
+        """Return the text encoder's outputs [B, 77, D]; with a generator, some rows lose their padding's outputs.
+
+        Every end token has read the whole caption, so a U-Net can take all it needs from them and never look at
+        the words. Where they say only what they say of the empty caption, it has to read the words.
+        """
+        embeds, share = self.text_encoder(ids)[0], self.settings.padding_dropout
+        if generator is None or not share:
+            return embeds
+        dropped = torch.rand((len(ids), 1, 1), generator=generator, device=self.device) < share
+        after = (ids == self.text_encoder.config.eos_token_id).cumsum(1).bool()[..., None]
+        empty = self.text_encoder(self.tokenize([""]).to(self.device))[0]
+        return torch.where(dropped & after, empty, embeds)
+
+    def _denoise(self, objective, moments, embeds, timesteps, generator):
         """Noise posterior samples to the given time steps and return what the objective makes of them."""
         shape = (len(moments), 4, *moments.shape[2:])
         sample, noise = (torch.randn(shape, generator=generator, device=self.device) for _ in range(2))
         latents = moments[:, :4] + (0.5 * moments[:, 4:].clamp(-30, 20)).exp() * sample
         latents = latents * self.vae.config.scaling_factor
-        with torch.no_grad():
-            embeds = self.text_encoder(ids)[0]
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         is_epsilon = self.settings.prediction_type == "epsilon"
@@ -162,7 +176,7 @@ class UnetStage(Stage):
         timesteps = (torch.arange(count, device=self.device) * 997 + 20) % len(self.alphas_cumprod)
         generator = step_generator(self.settings.seed, 0, device=self.device)
         loss, _ = self._denoise(
-            self.objective, self.validation_latents, self.validation_ids, timesteps, generator
+            self.objective, self.validation_latents, self._embed(self.validation_ids), timesteps, generator
         )
         numbers = {"validation_loss": float(loss)}
         if self.settings.score_prompts:
