@@ -45,6 +45,10 @@ def show_lines(
         style = ("-", "--", "-.", ":")[number % 4]
         axes.plot(across, up, style, marker=marker, color=COLORS[number], label=label)
     axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear", yscale="log" if logy else "linear")
+    if logx:
+        marks = sorted({float(value) for across, _ in curves.values() for value in across})
+        axes.set_xticks(marks, [f"{mark:g}" for mark in marks], minor=False)
+        axes.set_xticks([], minor=True)
     axes.legend()
     return figure
 

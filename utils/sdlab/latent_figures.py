@@ -65,7 +65,8 @@ def reach_figure(maps: dict[str, torch.Tensor], own: dict[str, tuple], *, alt: s
         axis.add_patch(
             Rectangle((left - 0.5, top - 0.5), side, side, fill=False, edgecolor=COLORS[5], linewidth=2)
         )
-        axis.set_title(title)
+        axis.set(title=title, xlabel="cells" if side == 1 else "pixels")
+        axis.locator_params(integer=True)
         axis.grid(False)
     figure.colorbar(shown, ax=list(np.atleast_1d(axes)), shrink=0.9, label="change, relative to the largest")
     return figure
