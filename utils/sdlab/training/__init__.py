@@ -34,6 +34,7 @@ def make_parser():
     _add_tokenizer(commands.add_parser("tokenizer", help="train the BPE tokenizer on captions"))
     _add_latents(commands.add_parser("latents", help="encode all portraits with a trained autoencoder"))
     _add_export(commands.add_parser("export", help="write the trained parts as model folders"))
+    _add_halves(commands.add_parser("halves", help="train the small denoisers of lesson 02"))
     card = commands.add_parser("card", help="write the model card from training.json and scores.json")
     card.add_argument("folder", help="model folder, for example utils/sdlab/models/pocket")
     card.set_defaults(run_command=_run_card)
@@ -108,6 +109,14 @@ def _add_export(parser):
         parser.add_argument(f"--{part}", default=f"runs/{part}", metavar="RUN")
     parser.add_argument("--out", default="utils/sdlab/models", metavar="FOLDER")
     parser.set_defaults(run_command=_run_export)
+
+
+def _add_halves(parser):
+    parser.add_argument("--run", default="runs/halves", metavar="FOLDER", help="where checkpoints and logs go")
+    parser.add_argument("--out", default="utils/sdlab/models/halves", metavar="FOLDER")
+    for option in ("--settings", "--set", "--fresh", "--threads"):
+        parser.add_argument(option, **STAGE_OPTIONS[option])
+    parser.set_defaults(run_command=_run_halves)
 
 
 def _launch(arguments, argv):
@@ -203,6 +212,15 @@ def _run_export(arguments):
 
     parts = {part: getattr(arguments, part) for part in ("clip", "vae", "unet", "judge", "tokenizer")}
     export_models(arguments.out, **parts)
+
+
+def _run_halves(arguments):
+    from .common import load_settings
+    from .halves import train_halves
+
+    _set_threads(arguments.threads)
+    settings = load_settings("halves", arguments.settings, overrides=arguments.set)
+    train_halves(arguments.out, run=arguments.run, settings=settings, fresh=arguments.fresh)
 
 
 def _run_card(arguments):
