@@ -52,9 +52,12 @@ def show_map_grid(heat_maps: list[list], rows: list[str], columns: list[str], *,
 
     heat_maps: [rows][columns] of maps [height, width]. size: screen pixels of a map. alt: what is to be seen.
     """
+    inch = size / 100
+    beside, above = 0.15 + 0.07 * max(map(len, rows), default=0), 0.1 + 0.16 * (1 + max(c.count("\n") for c in columns))
     figure, axes = new_figure(
-        len(rows), len(columns), alt=alt, width=1.1 + size / 100 * len(columns), height=0.3 + size / 100 * len(rows)
+        len(rows), len(columns), alt=alt, width=beside + inch * len(columns), height=above + inch * len(rows)
     )
+    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0)
     for line, (name, axis_row) in enumerate(zip(rows, np.asarray(axes).reshape(len(rows), -1), strict=True)):
         for column, axis in enumerate(axis_row):
             axis.imshow(_to_array(heat_maps[line][column]), cmap=HEAT, interpolation="nearest")
@@ -63,6 +66,16 @@ def show_map_grid(heat_maps: list[list], rows: list[str], columns: list[str], *,
             axis.set_title(columns[column] if line == 0 else "", fontsize=8)
         axis_row[0].set_ylabel(name, fontsize=8, rotation=0, ha="right", va="center")
     return figure
+
+
+def short_names(layers: list[str]) -> list[str]:
+    """Return the layers' names on two short lines: block and number.
+
+    >>> short_names(["up_blocks.3.attentions.1.transformer_blocks.0.attn2"])
+    ['up 3\\n.1']
+    """
+    parts = [name.split(".transformer_blocks")[0].split(".attentions.") for name in layers]
+    return [block.replace("_blocks.", " ").removesuffix("_block") + f"\n.{number}" for block, number in parts]
 
 
 def show_token_mass(tokens: list[str], mass, *, alt: str | None = None) -> CourseFigure:

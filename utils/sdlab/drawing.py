@@ -10,7 +10,7 @@ from .errors import SdlabError
 from .quiet import quiet
 
 DEFAULT_STEPS = 20
-DEFAULT_GUIDANCE = 6.0
+DEFAULT_GUIDANCE = 4.0
 SAMPLERS = {
     "ddim": "DDIMScheduler",
     "ddpm": "DDPMScheduler",

@@ -19,11 +19,11 @@ PROMPTS = (
 
 
 def draw_gallery(pipe, prompts=PROMPTS, *, columns: int = 6):
-    """Return one PIL picture with a portrait for every prompt, in rows of ``columns``; picture i has seed i."""
+    """Return one PIL picture with a portrait for every prompt, in rows of ``columns``; picture i has seed 2 + i."""
     from .drawing import draw
     from .plotting import contact_sheet
 
-    return contact_sheet([draw(pipe, prompt, seed=seed) for seed, prompt in enumerate(prompts)], columns=columns)
+    return contact_sheet([draw(pipe, prompt, seed=seed) for seed, prompt in enumerate(prompts, start=2)], columns=columns)
 
 
 if __name__ == "__main__":
