@@ -23,7 +23,8 @@ def draw_gallery(pipe, prompts=PROMPTS, *, columns: int = 6):
     from .drawing import draw
     from .plotting import contact_sheet
 
-    return contact_sheet([draw(pipe, prompt, seed=seed) for seed, prompt in enumerate(prompts, start=2)], columns=columns)
+    drawn = [draw(pipe, prompt, seed=seed) for seed, prompt in enumerate(prompts, start=2)]
+    return contact_sheet(drawn, columns=columns)
 
 
 if __name__ == "__main__":
