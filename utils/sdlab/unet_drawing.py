@@ -53,7 +53,7 @@ def _draw_ends(axes, table: UNetTable, foot: float, shift: float) -> None:
     axes.text(
         50,
         foot - 2.5,
-        f"{table.parameters:,} parameters.   Green: blocks with cross-attention, which reads the text.   "
+        f"{table.parameters:,} parameters.   Green and orange: blocks with cross-attention, which reads the text.   "
         "Blue: convolutions only.\n"
         f"The timestep embedding ({table['time_embedding'].output[0]} numbers) enters every ResnetBlock.",
         ha="center",
