@@ -40,7 +40,7 @@ def draw(
     CPU: it does not depend on the device. sampler: one of ``SAMPLERS``; by default the pipeline's own.
     Warns (PromptWarning) of words that do not reach the picture; raises SdlabError for values out of range.
     """
-    _check_settings(num_inference_steps, guidance_scale, num_images)
+    check_settings(num_inference_steps, guidance_scale, num_images)
     for sentence in check_prompt(pipe, prompt):
         warnings.warn(sentence, PromptWarning, stacklevel=2)
     with use_sampler(pipe, sampler), quiet(progress=True):  # what is cut off was said above
@@ -54,7 +54,8 @@ def draw(
     return images[0] if num_images == 1 else images
 
 
-def _check_settings(num_inference_steps: int, guidance_scale: float, num_images: int) -> None:
+def check_settings(num_inference_steps: int, guidance_scale: float, num_images: int = 1) -> None:
+    """Raise SdlabError for zero steps, guidance below 1, or no picture."""
     if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= 1000:
         raise SdlabError(
             f"num_inference_steps={num_inference_steps!r} must be a whole number from 1 to 1000; try 20."
