@@ -79,3 +79,10 @@ def test_an_empty_choice_and_a_wrong_start_are_refused():
         explore(blank, width=[])
     with pytest.raises(SdlabError, match="width cannot start at 7"):
         explore(blank, width=(WIDTHS, 7))
+
+
+def test_the_picture_is_shown_in_its_own_size():
+    panel = explore(blank, width=WIDTHS)
+    panel.children[0].value = 400
+    assert panel.children[-1].layout.width == "400px"
+    assert panel.children[-1].layout.align_self == "flex-start"

@@ -93,18 +93,24 @@ def explore(render, *, precompute: bool = False, **choices):
     if precompute:
         for combination in itertools.product(*values.values()):
             made[combination] = _to_bytes(render(**dict(zip(values, combination, strict=True))))
-    picture = ipywidgets.Image(format="png")
+    layout = ipywidgets.Layout(max_width="100%", align_self="flex-start")  # a box would stretch it to its own width
+    picture = ipywidgets.Image(format="png", layout=layout)
 
     def redraw(_change=None):
         chosen = tuple(slider.value for slider in sliders.values())
         if chosen not in made:
             made[chosen] = _to_bytes(render(**dict(zip(values, chosen, strict=True))))
-        picture.value = made[chosen]
+        picture.value, picture.layout.width = made[chosen], f"{_width(made[chosen])}px"
 
     for slider in sliders.values():
         slider.observe(redraw, names="value")
     redraw()
     return ipywidgets.VBox([*sliders.values(), picture])
+
+
+def _width(png: bytes) -> int:
+    """Return the width that stands in the head of a PNG file."""
+    return int.from_bytes(png[16:20], "big")
 
 
 def _slider(ipywidgets, name: str, values: list, start):
