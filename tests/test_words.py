@@ -176,6 +176,7 @@ def test_the_figures_of_the_lesson_are_course_figures(vectors):
         shares_figure(rates, chance=0.5, alt="one bar at 70 percent"),
         matching_figure({"": torch.eye(2)}, pictures, ["a cat", "a dog"], alt="a bright diagonal of two"),
         NearestPanel(words, {"contextual": vectors})("man", "contextual"),
+        NearestPanel(words, {"contextual": vectors}, projections=("umap",))("man", "contextual", "umap"),
     ):
         assert isinstance(figure, CourseFigure)
         assert len(figure.to_base64()) > 1000

@@ -183,4 +183,5 @@ def _draw_losses(axes, losses: dict, top: float) -> None:
     _draw_lines(axes, None, losses, xlabel="step", ylabel="loss")
     highest = max(float(np.max(np.asarray(values))) for values in losses.values())
     axes.set_ylim(0, min(1.1 * highest, top))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)

@@ -151,7 +151,7 @@ def draw_answers(axis, curves: Curves, index: int) -> None:
     axis.set_xlabel("input")
 
 
-def draw_errors(axis, curves: Curves, *, floor: float, limits=(0.002, 20)) -> None:
+def draw_errors(axis, curves: Curves, *, floor: float, limits=(0.001, 20)) -> None:
     """Draw training and validation error over the steps into ``axis``, and the error that is only noise."""
     axis.plot(curves.steps, curves.training, color=TRAIN, label="training error")
     axis.plot(curves.steps, curves.validation, "--", color=HELD_OUT, label="validation error")

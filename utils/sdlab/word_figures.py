@@ -175,14 +175,19 @@ def _label_points(axis, points, texts) -> None:
 
 
 class NearestPanel:
-    """For the widget: the nearest words of a word, as bars; ``vectors`` maps a name to vectors [N, width]."""
+    """For the widget: the nearest words of a word, as bars and on a map.
 
-    def __init__(self, words: list[Word], vectors: dict[str, torch.Tensor]):
+    vectors: name -> vectors [N, width], one for each of ``words``. projections: methods of ``project`` for the maps.
+    """
+
+    def __init__(self, words: list[Word], vectors: dict[str, torch.Tensor], *, projections=("pca",)):
         self.words = words
         self.similarity = {name: cosine(rows, centred=True) for name, rows in vectors.items()}
-        self.maps = {name: project(rows, "pca").points for name, rows in vectors.items()}
+        self.maps = {
+            (name, method): project(rows, method).points for name, rows in vectors.items() for method in projections
+        }
 
-    def __call__(self, word: str, vectors: str, count: int = 8) -> CourseFigure:
+    def __call__(self, word: str, vectors: str, projection: str = "pca", *, count: int = 8) -> CourseFigure:
         names = [item.text for item in self.words]
         row = names.index(word)
         order = [other for other in self.similarity[vectors][row].argsort(descending=True).tolist() if other != row]
@@ -195,9 +200,9 @@ class NearestPanel:
         right.set_position((0.57, 0.17, 0.4, 0.7))
         left.barh([names[other] for other in nearest], self.similarity[vectors][row][nearest].tolist(), color=COLORS[4])
         left.set(xlim=(-0.2, 1), xlabel="centred cosine", title=f"nearest to “{word}” ({vectors})")
-        points = self.maps[vectors]
+        points = self.maps[vectors, projection]
         right.scatter(*points.T, s=12, color="#bbbbbb")
         right.scatter(*points[nearest].T, s=30, color=COLORS[4], marker="s")
         right.scatter(*points[[row]].T, s=90, color=COLORS[5], marker="*")
-        right.set(xticks=[], yticks=[], title="where they lie (PCA)")
+        right.set(xticks=[], yticks=[], title=f"where they lie ({projection.upper()})")
         return figure
