@@ -37,3 +37,33 @@ def tiny_pipeline_original(tmp_path_factory) -> Path:
 def tiny_pipeline_folder(tiny_pipeline_original, tmp_path) -> Path:
     """A copy of the tiny pipeline folder that a test may damage."""
     return Path(shutil.copytree(tiny_pipeline_original, tmp_path / "model"))
+
+
+@pytest.fixture(scope="module")
+def pocket():
+    """The pocket model; a test module shares it, and must leave it as it was."""
+    from sdlab import load_pipeline
+
+    return load_pipeline("pocket", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def sd15(tmp_path_factory):
+    """A pipeline with random weights and every block of SD 1.5."""
+    from tiny_pipeline import sd15_shaped
+
+    return sd15_shaped(tmp_path_factory.mktemp("sd15"))
+
+
+@pytest.fixture(scope="module")
+def sdxl(tmp_path_factory):
+    """A pipeline with random weights and every block of SDXL."""
+    from tiny_pipeline import sdxl_shaped
+
+    return sdxl_shaped(tmp_path_factory.mktemp("sdxl"))
+
+
+@pytest.fixture(params=["pocket", "sd15", "sdxl"])
+def pipe(request):
+    """Each of the three pipelines in turn."""
+    return request.getfixturevalue(request.param)

@@ -8,34 +8,14 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionImg2ImgPipeline
 from peft import LoraConfig
 
-from sdlab import SdlabError, load_pipeline
+from sdlab import SdlabError
 from sdlab.adapters import CROSS, SELF, attention_layers, eager_attention, find_unet, layer_sizes
 from sdlab.attention import attention_probabilities, record_attention, record_self_attention, text_self_attention
 from sdlab.attention_options import attention_bytes
 from sdlab.unet_configs import build_on_meta
-from tiny_pipeline import sd15_shaped, sdxl_shaped
+from tiny_pipeline import sd15_shaped
 
 PROMPT = "a man with blue eyes"
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    return load_pipeline("pocket", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory):
-    return sd15_shaped(tmp_path_factory.mktemp("sd15"))
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory):
-    return sdxl_shaped(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture(params=["pocket", "sd15", "sdxl"])
-def pipe(request):
-    return request.getfixturevalue(request.param)
 
 
 def latents_of(pipe, prompt=PROMPT, *, steps=3, guidance_scale=6.0, **options) -> torch.Tensor:

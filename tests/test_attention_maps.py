@@ -6,17 +6,12 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sdlab import SdlabError, load_pipeline
+from sdlab import SdlabError
 from sdlab.attention import record_attention, text_self_attention
 from sdlab.attention_plots import overlay, show_heat_maps, show_map_grid, show_text_attention, show_token_mass
 from sdlab.attention_words import split_words, token_positions
 
 PROMPT = "a man with blue eyes and a blue-green shirt"
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    return load_pipeline("pocket", device="cpu")
 
 
 @pytest.fixture(scope="module")

@@ -4,35 +4,15 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from sdlab import SdlabError, load_pipeline
+from sdlab import SdlabError
 from sdlab.adapters import attention_layers
 from sdlab.attention import record_attention
 from sdlab.attention_words import token_positions
 from sdlab.edit_attention import Place, edit_attention, keep_maps, scale_tokens
 from test_attention import PROMPT, count_hooks, latents_of
-from tiny_pipeline import sd15_shaped, sdxl_shaped
+from tiny_pipeline import sd15_shaped
 
 SWAPPED = "a man with grey eyes"
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    return load_pipeline("pocket", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory):
-    return sd15_shaped(tmp_path_factory.mktemp("sd15"))
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory):
-    return sdxl_shaped(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture(params=["pocket", "sd15", "sdxl"])
-def pipe(request):
-    return request.getfixturevalue(request.param)
 
 
 def unchanged(attention_probs, _place):

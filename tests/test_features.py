@@ -3,31 +3,11 @@
 import pytest
 import torch
 
-from sdlab import SdlabError, load_pipeline
+from sdlab import SdlabError
 from sdlab.features import record_features
 from sdlab.unet_map import unet_table
 from test_attention import PROMPT, count_hooks, latents_of
-from tiny_pipeline import sd15_shaped, sdxl_shaped
-
-
-@pytest.fixture(scope="module")
-def pocket():
-    return load_pipeline("pocket", device="cpu")
-
-
-@pytest.fixture(scope="module")
-def sd15(tmp_path_factory):
-    return sd15_shaped(tmp_path_factory.mktemp("sd15"))
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory):
-    return sdxl_shaped(tmp_path_factory.mktemp("sdxl"))
-
-
-@pytest.fixture(params=["pocket", "sd15", "sdxl"])
-def pipe(request):
-    return request.getfixturevalue(request.param)
+from tiny_pipeline import sd15_shaped
 
 
 def test_the_latents_are_bit_for_bit_the_same(pipe):

@@ -87,3 +87,14 @@ def eager_attention(text_encoder):
         yield text_encoder
     finally:
         text_encoder.set_attn_implementation(before)
+
+
+def text_transformer(text_encoder):
+    """Return the part of a CLIP text encoder that holds ``embeddings``, ``encoder.layers`` and ``final_layer_norm``.
+
+    transformers 5.6 and later have them on ``CLIPTextModel`` itself, earlier versions on its ``text_model``.
+    """
+    inner = getattr(text_encoder, "text_model", text_encoder)
+    if not hasattr(inner, "embeddings") or not hasattr(inner, "final_layer_norm"):
+        raise SdlabError(f"{type(text_encoder).__name__} is not a CLIP text encoder that this course knows.")
+    return inner

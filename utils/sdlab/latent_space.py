@@ -5,6 +5,7 @@ from contextlib import contextmanager
 import torch
 
 from .errors import SdlabError
+from .loop import decode_latents
 
 ENCODE_BATCH = 16
 
@@ -24,7 +25,6 @@ def encode(pipe, images: torch.Tensor, *, generator: torch.Generator | None = No
     return torch.cat(latents) * pipe.vae.config.scaling_factor
 
 
-@torch.no_grad()
 def decode(pipe, latents: torch.Tensor) -> torch.Tensor:
     """Return pictures [N, 3, H, W] in [0, 1] (float32, CPU) of scaled latents [N, 4, h, w].
 
@@ -33,9 +33,8 @@ def decode(pipe, latents: torch.Tensor) -> torch.Tensor:
     channels = pipe.vae.config.latent_channels
     if latents.ndim != 4 or latents.shape[1] != channels:
         raise SdlabError(f"Latents have the shape [N, {channels}, h, w], not {list(latents.shape)}.")
-    unscaled = latents.to(pipe.device, pipe.vae.dtype) / pipe.vae.config.scaling_factor
-    decoded = [pipe.vae.decode(part).sample.float().cpu() for part in unscaled.split(ENCODE_BATCH)]
-    return (torch.cat(decoded) / 2 + 0.5).clamp(0, 1)
+    parts = latents.to(pipe.device, pipe.vae.dtype).split(ENCODE_BATCH)
+    return torch.cat([decode_latents(pipe, part).float().cpu() for part in parts])
 
 
 def _check_images(images: torch.Tensor, factor: int) -> None:

@@ -13,6 +13,7 @@ from itertools import product
 import numpy as np
 import torch
 
+from .adapters import text_transformer
 from .errors import SdlabError
 
 # kind -> meanings; the words of one meaning may stand for each other in our captions (see sdlab.captions)
@@ -75,17 +76,6 @@ def word_list(*kinds: str) -> list[Word]:
         if kind not in KINDS:
             raise SdlabError(f"There is no kind of words {kind!r}: choose from {', '.join(KINDS)}.")
     return [Word(text, kind, meaning[0]) for kind in kinds or KINDS for meaning in KINDS[kind] for text in meaning]
-
-
-def text_transformer(text_encoder):
-    """Return the part of a CLIP text encoder that holds ``embeddings``, ``encoder.layers`` and ``final_layer_norm``.
-
-    transformers 5.6 and later have them on ``CLIPTextModel`` itself, earlier versions on its ``text_model``.
-    """
-    inner = getattr(text_encoder, "text_model", text_encoder)
-    if not hasattr(inner, "embeddings") or not hasattr(inner, "final_layer_norm"):
-        raise SdlabError(f"{type(text_encoder).__name__} is not a CLIP text encoder that this course knows.")
-    return inner
 
 
 def merge_rules(tokenizer) -> dict[tuple[str, str], int]:
