@@ -12,15 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline
+from diffusers import ControlNetModel, StableDiffusionPipeline
 from transformers import CLIPModel, CLIPTextModel
 
 from sdlab.attributes import NAMES
 from sdlab.errors import SdlabError
+from sdlab.pipeline import load_pipeline
+from sdlab.steering import Hypernetwork
 from sdlab.training import main
+from sdlab.training.adapters import HypernetworkStage, LoraStage
 from sdlab.training.checkpoints import load_checkpoint, load_state
 from sdlab.training.clip import UNNAMED, load_trained_clip, named_codes
 from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
+from sdlab.training.controlnet import ControlNetStage, make_controlnet, wear
 from sdlab.training.data import draw_fresh, load_data, make_data
 from sdlab.training.latents import centre_latents, load_latents, measure_latents
 from sdlab.training.log import append_log, forget_after, plot_log, read_log
@@ -451,3 +455,60 @@ def test_captions_lose_their_padding_only_in_training_and_keep_their_words(home)
     assert torch.equal(without[0, end:], plain[1, end:])
     assert torch.equal(without[1], plain[1])
     assert not torch.equal(without[0], plain[0])
+
+
+# ---------------------------------------------------------------- steering
+
+
+TINY_ADAPTER = [*TINY, "portraits=3", "ordinary_portraits=3", "score_prompts=2"]
+ADAPTERS = {
+    "lora": (LoraStage, [*TINY_ADAPTER, "rank=2"]),
+    "hypernetwork": (HypernetworkStage, TINY_ADAPTER),
+    "controlnet": (ControlNetStage, [*TINY, "portraits=4", "score_prompts=2", "score_steps=2", "data=runs/data/train"]),
+}
+
+
+@pytest.mark.parametrize("stage", ADAPTERS)
+def test_an_adapter_resumes_to_the_same_state_and_leaves_the_model_as_it_was(home, stage):
+    stage_class, tiny = ADAPTERS[stage]
+    settings = load_settings(stage, overrides=[*tiny, "steps=4"])
+    straight, halved = home / f"runs/{stage}_straight", home / f"runs/{stage}_halved"
+    assert train_and_stop(stage_class, settings, straight) == 4
+    assert train_and_stop(stage_class, settings, halved, stop_before=1) == 2
+    assert train_and_stop(stage_class, settings, halved) == 4
+    assert_same_training_state(straight, halved)
+    base = load_pipeline("pocket", device="cpu").unet.state_dict()
+    assert not any(name in base for name in load_checkpoint(straight)["model"])
+
+
+def test_exported_adapters_load_the_plain_way_with_a_card_of_measured_scores(home, capsys):
+    for stage, (_, tiny) in ADAPTERS.items():
+        assert run_stage(stage, tiny, 1, "--cpu", "--run", f"runs/{stage}_export") == 0
+    runs = [word for stage in ADAPTERS for word in (f"--{stage}", f"runs/{stage}_export")]
+    assert main(["steering", *runs, "--out", "steering", "--n", "2"]) == 0
+    pipe = load_pipeline("pocket", device="cpu")
+    pipe.load_lora_weights("steering/lora", weight_name="pytorch_lora_weights.safetensors")
+    ControlNetModel.from_pretrained("steering/controlnet")
+    assert Hypernetwork.load("steering/hypernetwork").kinds == ("attn2", "attn1")
+    scores, card = json.loads(Path("steering/scores.json").read_text()), Path("steering/README.md").read_text()
+    assert scores["lora"]["momo"]["n"] == 2 and f"{scores['controlnet']['with']['mean']:.3f}" in card
+
+
+def test_the_hint_reaches_the_encoder_of_a_new_controlnet():
+    controlnet = make_controlnet(load_pipeline("pocket", device="cpu").unet)
+    lines = (torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0)) < 0.1).float()
+    with torch.no_grad():
+        spread = controlnet.controlnet_cond_embedding(lines).std()
+    assert 0.01 < spread < 10  # with the usual start: 0.00002
+
+
+def test_rubbing_out_only_takes_lines_away():
+    hint = np.ones((128, 128), dtype=np.uint8)
+    worn = [wear(hint, np.random.default_rng(seed)) for seed in range(20)]
+    assert all(((one == 0) | (one == 1)).all() for one in worn) and min(one.mean() for one in worn) < 0.97
+    assert hint.all()
+
+
+def test_exporting_no_adapter_is_a_mistake_in_one_sentence(tmp_path, capsys):
+    assert main(["steering", "--out", str(tmp_path)]) == 2
+    assert "Nothing to export" in capsys.readouterr().err

@@ -7,7 +7,16 @@ from importlib import import_module
 
 from sdlab.errors import SdlabError
 
-STAGES = {"judge": "JudgeStage", "clip": "ClipStage", "vae": "VaeStage", "unet": "UnetStage"}
+STAGES = {
+    "judge": "JudgeStage",
+    "clip": "ClipStage",
+    "vae": "VaeStage",
+    "unet": "UnetStage",
+    "lora": "LoraStage",
+    "hypernetwork": "HypernetworkStage",
+    "controlnet": "ControlNetStage",
+}
+MODULES = {"lora": "adapters", "hypernetwork": "adapters"}  # where a stage does not have a module of its own
 
 
 def main(argv=None):
@@ -34,6 +43,7 @@ def make_parser():
     _add_tokenizer(commands.add_parser("tokenizer", help="train the BPE tokenizer on captions"))
     _add_latents(commands.add_parser("latents", help="encode all portraits with a trained autoencoder"))
     _add_export(commands.add_parser("export", help="write the trained parts as model folders"))
+    _add_steering(commands.add_parser("steering", help="write trained adapters as model folders, and measure them"))
     _add_halves(commands.add_parser("halves", help="train the small denoisers of lesson 02"))
     card = commands.add_parser("card", help="write the model card from training.json and scores.json")
     card.add_argument("folder", help="model folder, for example utils/sdlab/models/pocket")
@@ -111,6 +121,15 @@ def _add_export(parser):
     parser.set_defaults(run_command=_run_export)
 
 
+def _add_steering(parser):
+    for part in ("lora", "hypernetwork", "controlnet"):
+        parser.add_argument(f"--{part}", metavar="RUN", help="run folder to export; left out: stays as it is")
+    parser.add_argument("--out", default="utils/sdlab/models/steering", metavar="FOLDER")
+    parser.add_argument("--n", type=int, default=100, help="pictures behind each score")
+    parser.add_argument("--threads", type=int)
+    parser.set_defaults(run_command=_run_steering)
+
+
 def _add_halves(parser):
     parser.add_argument("--run", default="runs/halves", metavar="FOLDER", help="where checkpoints and logs go")
     parser.add_argument("--out", default="utils/sdlab/models/halves", metavar="FOLDER")
@@ -170,7 +189,8 @@ def _run_stage(arguments):
     settings.steps = arguments.steps or settings.steps
     accelerator = make_accelerator(settings, cpu=arguments.cpu)
     torch.manual_seed(settings.seed)
-    stage_class = getattr(import_module(f".{arguments.stage}", __name__), STAGES[arguments.stage])
+    module = import_module(f".{MODULES.get(arguments.stage, arguments.stage)}", __name__)
+    stage_class = getattr(module, STAGES[arguments.stage])
     stage = stage_class(settings, accelerator.device)
     trainer = Trainer(stage, accelerator, Path(arguments.run))
     trainer.run(
@@ -212,6 +232,15 @@ def _run_export(arguments):
 
     parts = {part: getattr(arguments, part) for part in ("clip", "vae", "unet", "judge", "tokenizer")}
     export_models(arguments.out, **parts)
+
+
+def _run_steering(arguments):
+    from .steering import export_steering, write_steering_card
+
+    _set_threads(arguments.threads)
+    runs = {part: getattr(arguments, part) for part in ("lora", "hypernetwork", "controlnet")}
+    export_steering(arguments.out, **runs)
+    print(write_steering_card(arguments.out, n=arguments.n))
 
 
 def _run_halves(arguments):

@@ -1,0 +1,82 @@
+"""ControlNet: a copy of the U-Net's encoder reads a hint, and zero convolutions add what it finds (Zhang et al. 2023).
+
+Its outputs are added to the skips and to the middle block's output, not to attention. Here it is attached to the
+U-Net itself, so every instrument of the course (draw, steps, record_attention) works with it unchanged.
+"""
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ..adapters import find_unet
+from ..errors import SdlabError
+from ..quiet import quiet
+from ..weights import verify_weights
+from .checks import check_weight
+from .hints import as_hint
+
+
+def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
+    """Return the ``ControlNetModel`` of a folder in diffusers' layout, after comparing its hash."""
+    from diffusers import ControlNetModel
+
+    folder = Path(folder)
+    if not (folder / "config.json").is_file():
+        raise SdlabError(f"There is no ControlNet in {folder}: it would hold a config.json.")
+    verify_weights(folder)
+    with quiet(progress=True):
+        controlnet = ControlNetModel.from_pretrained(str(folder), local_files_only=True)
+    return controlnet.to(device, dtype).eval().requires_grad_(False)
+
+
+@contextmanager
+def use_controlnet(pipe, controlnet, hint, *, strength: float = 1.0):
+    """Let ``controlnet`` add what it reads in ``hint`` to every call of the U-Net inside the block.
+
+    hint: a picture of the size that is drawn, or a float tensor [3, height, width] in [0, 1]; white lines on black.
+    strength: factor of all added features (diffusers' controlnet_conditioning_scale); 0 is exactly the base model.
+    Raises SdlabError for a hint of another size or a ControlNet of another model. Always taken out at the end.
+    """
+    strength, unet = check_weight(strength), find_unet(pipe)
+    check_controlnet(controlnet, unet)
+    side = unet.config.sample_size * pipe.vae_scale_factor
+    hint = as_hint(hint, size=(side, side), device=unet.device, dtype=unet.dtype)
+    handle = unet.register_forward_pre_hook(_adder(controlnet, hint, strength), with_kwargs=True)
+    try:
+        yield pipe
+    finally:
+        handle.remove()
+
+
+def _adder(controlnet, hint, strength):
+    """Return a hook that calls the ControlNet first and hands its features to the U-Net's own call."""
+
+    def add(unet, arguments, options):
+        sample, t = (*arguments, *(options[name] for name in ("sample", "timestep") if name in options))[:2]
+        down, mid = controlnet(
+            sample,
+            t,
+            encoder_hidden_states=options["encoder_hidden_states"],
+            controlnet_cond=hint.expand(len(sample), -1, -1, -1),
+            conditioning_scale=strength,
+            return_dict=False,
+        )
+        return arguments, {**options, "down_block_additional_residuals": down, "mid_block_additional_residual": mid}
+
+    return add
+
+
+def check_controlnet(controlnet, unet) -> None:
+    """Raise SdlabError unless ``controlnet`` is a copy of the encoder of a U-Net like ``unet``."""
+    from diffusers import ControlNetModel
+
+    if not isinstance(controlnet, ControlNetModel):
+        raise SdlabError(f"controlnet must be a ControlNetModel, but got {type(controlnet).__name__}: load it first.")
+    for name in ("block_out_channels", "cross_attention_dim", "layers_per_block", "in_channels"):
+        theirs, ours = controlnet.config[name], unet.config[name]
+        if json.dumps(theirs) != json.dumps(ours):
+            raise SdlabError(
+                f"This ControlNet belongs to another model: its {name} is {theirs}, that of this U-Net {ours}."
+            )

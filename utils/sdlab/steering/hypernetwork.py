@@ -1,0 +1,120 @@
+"""Hypernetworks as image generators use the word: two small networks that change what the attention reads.
+
+Before ``to_k`` and before ``to_v`` the input h becomes h + strength * MLP(h); there is one pair of MLPs for every
+width of h, shared by all layers of that width. (Not the weight-generating network of Ha, Dai & Le 2016.)
+"""
+
+import json
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..adapters import CROSS, attention_layers, find_unet
+from ..errors import SdlabError
+from ..weights import verify_weights, write_hashes
+from .checks import check_weight
+
+EXPANSION = 2  # the "1, 2, 1" layer structure: width -> 2 * width -> width
+START = 0.01  # standard deviation of the first weights
+
+
+class ResidualMlp(nn.Module):
+    """h + strength * MLP(h) for h [..., width]; the MLP has one hidden layer of twice the width and a ReLU."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.linear = nn.Sequential(nn.Linear(width, EXPANSION * width), nn.ReLU(), nn.Linear(EXPANSION * width, width))
+        for layer in (self.linear[0], self.linear[2]):
+            nn.init.normal_(layer.weight, std=START)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden_states: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
+        return hidden_states + strength * self.linear(hidden_states)
+
+
+class Hypernetwork(nn.Module):
+    """A pair of ``ResidualMlp`` (for keys, for values) for every width in ``widths``.
+
+    kinds: the attention layers it works in: "attn2" (cross-attention: the context) and "attn1" (self-attention).
+    """
+
+    def __init__(self, widths: list[int], kinds: tuple[str, ...] = (CROSS,)):
+        super().__init__()
+        self.kinds = tuple(kinds)
+        self.layers = nn.ModuleDict(
+            {str(width): nn.ModuleDict({part: ResidualMlp(width) for part in ("k", "v")}) for width in sorted(widths)}
+        )
+
+    @classmethod
+    def for_unet(cls, unet, kinds: tuple[str, ...] = (CROSS,)) -> "Hypernetwork":
+        """Return a new hypernetwork with a pair for every width that ``unet`` reads in these attention layers."""
+        return cls(sorted({attn.to_k.in_features for attn in _layers(unet, kinds).values()}), kinds)
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``hypernetwork.safetensors`` in float16 (names as in the web UI's files), a config and the hash."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        weights = {name.removeprefix("layers."): value.half().contiguous() for name, value in self.state_dict().items()}
+        save_file(weights, folder / "hypernetwork.safetensors")
+        (folder / "hypernetwork.safetensors").chmod(0o644)
+        config = {"widths": [int(width) for width in self.layers], "kinds": list(self.kinds)}
+        (folder / "config.json").write_text(json.dumps(config) + "\n")
+        write_hashes(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Hypernetwork":
+        """Read what ``save`` has written, in float32; SdlabError where it is missing or damaged."""
+        from safetensors.torch import load_file
+
+        folder = Path(folder)
+        if not (folder / "config.json").is_file():
+            raise SdlabError(f"There is no hypernetwork in {folder}: it would hold a config.json.")
+        verify_weights(folder)
+        config = json.loads((folder / "config.json").read_text())
+        found = cls(config["widths"], tuple(config["kinds"]))
+        weights = load_file(folder / "hypernetwork.safetensors")
+        found.load_state_dict({f"layers.{name}": value.float() for name, value in weights.items()})
+        return found.eval().requires_grad_(False)
+
+
+def _layers(unet, kinds) -> dict:
+    return {name: attn for kind in kinds for name, attn in attention_layers(unet, kind).items()}
+
+
+@contextmanager
+def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, strength: float = 1.0):
+    """Let the attention of ``pipe`` (a pipeline or U-Net) read through ``hypernetwork`` inside the block.
+
+    strength 0 is exactly the base model. Everything is taken out at the end, also after an error.
+    Raises SdlabError if the widths are not those of this model.
+    """
+    strength, unet = check_weight(strength), find_unet(pipe)
+    if not isinstance(hypernetwork, Hypernetwork):
+        raise SdlabError(f"hypernetwork must be a Hypernetwork, but got {type(hypernetwork).__name__}: load it first.")
+    layers = _layers(unet, hypernetwork.kinds)
+    _check_widths(hypernetwork, layers)
+    hypernetwork.to(unet.device, unet.dtype)
+    with ExitStack() as hooks:
+        for attn in layers.values():
+            pair = hypernetwork.layers[str(attn.to_k.in_features)]
+            for part, projection in (("k", attn.to_k), ("v", attn.to_v)):
+                handle = projection.register_forward_pre_hook(_reader(pair[part], strength))
+                hooks.callback(handle.remove)
+        yield pipe
+
+
+def _reader(mlp: ResidualMlp, strength: float):
+    return lambda module, inputs: (mlp(inputs[0], strength), *inputs[1:])
+
+
+def _check_widths(hypernetwork, layers):
+    missing = {str(attn.to_k.in_features) for attn in layers.values()} - set(hypernetwork.layers)
+    if missing:
+        raise SdlabError(
+            f"This hypernetwork belongs to another model: it was made for the widths "
+            f"{', '.join(hypernetwork.layers)}, but here the attention reads {', '.join(sorted(missing))}."
+        )

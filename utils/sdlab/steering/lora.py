@@ -1,0 +1,95 @@
+"""LoRA: every chosen weight matrix W gets a product of two thin ones, W + strength * B A (Hu et al. 2021, section 4.1).
+
+``peft`` does the work, through diffusers' own adapter calls, so what is saved here loads in plain diffusers.
+"""
+
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from ..adapters import find_unet
+from ..errors import SdlabError
+from ..quiet import quiet
+from ..weights import verify_weights, write_hashes
+from .checks import check_fits, check_weight
+
+TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
+WEIGHTS = "pytorch_lora_weights.safetensors"
+
+
+def add_lora(pipe, *, rank: int = 4, name: str = "lora", targets: tuple[str, ...] = TARGETS) -> dict:
+    """Give every attention layer a new adapter: A random, B zero; return its parameters {name: parameter}.
+
+    Only these parameters get gradients afterwards. lora_alpha equals the rank, so the scale alpha / r is 1.
+    """
+    from peft import LoraConfig
+
+    if not isinstance(rank, int) or rank < 1:
+        raise SdlabError(f"rank={rank!r} must be a whole number of at least 1; try 4.")
+    unet = find_unet(pipe)
+    unet.requires_grad_(False)
+    unet.add_adapter(
+        LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets)), name
+    )
+    return {key: value for key, value in unet.named_parameters() if f".{name}." in key}
+
+
+def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
+    """Write the adapter ``name`` in float16, as ``pipe.load_lora_weights`` of plain diffusers reads it."""
+    from diffusers import StableDiffusionPipeline
+    from peft.utils import get_peft_model_state_dict
+
+    weights = get_peft_model_state_dict(find_unet(pipe), adapter_name=name)
+    weights = {key: value.detach().half().contiguous() for key, value in weights.items()}
+    StableDiffusionPipeline.save_lora_weights(str(folder), unet_lora_layers=weights)
+    (Path(folder) / WEIGHTS).chmod(0o644)
+    write_hashes(folder)
+    return Path(folder) / WEIGHTS
+
+
+@contextmanager
+def use_lora(pipe, folder: str | Path, *, strength: float = 1.0):
+    """Draw with the LoRA in ``folder`` inside the block: W + strength * B A; strength 0 is exactly the base model.
+
+    Everything is taken out at the end, also after an error. Raises SdlabError for damaged weights, a strength that is
+    no number, or an adapter of another model.
+    """
+    strength, unet, folder = check_weight(strength), find_unet(pipe), Path(folder)
+    if getattr(unet, "peft_config", None):
+        raise SdlabError("This pipeline has a LoRA already: leave its with block first, or load the pipeline anew.")
+    if not (folder / WEIGHTS).is_file():
+        raise SdlabError(f"There is no LoRA in {folder}: it would hold a {WEIGHTS}.")
+    verify_weights(folder)
+    _check_shapes(folder / WEIGHTS, unet)
+    try:
+        with quiet():
+            pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name="lora", local_files_only=True)
+        pipe.set_adapters("lora", strength)
+        yield pipe
+    finally:
+        pipe.unload_lora_weights()
+
+
+def lora_shapes(file: str | Path) -> dict[str, tuple[int, int]]:
+    """Return {module: (d_out, d_in)} of the weight matrices that the LoRA in a file was made for."""
+    from safetensors import safe_open
+
+    shapes = {}
+    with safe_open(str(file), "pt") as stream:
+        for key in stream.keys():  # noqa: SIM118 (not a dictionary)
+            module, _, part = key.removeprefix("unet.").rpartition(".lora")
+            size = stream.get_slice(key).get_shape()
+            before = shapes.get(module, (0, 0))
+            down = part.startswith(("_A", ".down"))
+            shapes[module] = (before[0], size[1]) if down else (size[0], before[1])
+    return shapes
+
+
+def _check_shapes(file, unet):
+    linear = {
+        name: tuple(module.weight.shape)
+        for name, module in unet.named_modules()
+        if hasattr(module, "weight") and isinstance(module, torch.nn.Linear)
+    }
+    check_fits(lora_shapes(file), linear, what="LoRA")
