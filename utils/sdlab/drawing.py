@@ -95,7 +95,8 @@ def use_sampler(pipe, sampler: str | None = None):
     own = pipe.scheduler
     kind = getattr(diffusers, SAMPLERS[sampler]) if sampler else type(own)
     try:
-        pipe.scheduler = kind.from_config(own.config)
+        options = {"skip_prk_steps": True} if sampler == "pndm" else {}  # as in Stable Diffusion's own PNDM
+        pipe.scheduler = kind.from_config(own.config, **options)
         yield pipe
     finally:
         pipe.scheduler = own

@@ -44,6 +44,7 @@ class CourseFigure(Figure):
 
     alt = ""
     kind = "image/png"  # "image/jpeg" for figures that hold nothing but pictures
+    quality = 84  # of a JPEG; less for many small pictures
 
     def _ipython_display_(self) -> None:
         from IPython.display import display
@@ -62,7 +63,7 @@ class CourseFigure(Figure):
         stream = io.BytesIO()
         if self.kind == "image/jpeg":
             ImageFile.MAXBLOCK = max(ImageFile.MAXBLOCK, 3 * picture.width * picture.height)  # pure noise needs it
-            picture.save(stream, "JPEG", quality=84, subsampling=0, optimize=True)
+            picture.save(stream, "JPEG", quality=self.quality, subsampling=0, optimize=True)
         else:
             picture.quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
         return base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,63 @@
+"""Figures of lesson 09: rows of small pictures, a race of samplers, and what guidance brings and costs."""
+
+from PIL import Image, ImageDraw, ImageFont
+
+from .plotting import COLORS, CourseFigure, new_figure, show_images, to_pictures
+
+
+def show_rows(rows: dict, columns: list | None = None, *, alt: str, size: int = 60) -> CourseFigure:
+    """Return rows of pictures, label -> pictures, each ``size`` pixels wide, stored small.
+
+    columns: what stands below each column; by default its number, from 1.
+    """
+    columns = columns or list(range(1, 1 + max(len(pictures) for pictures in rows.values())))
+    font, step, line = ImageFont.load_default(13), size + 3, 20
+    sheet = Image.new("RGB", (len(columns) * step, len(rows) * (step + line) + line), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (label, pictures) in enumerate(rows.items()):
+        top = row * (step + line)
+        draw.text((1, top + 2), str(label), fill="black", font=font)
+        for column, picture in enumerate(to_pictures(pictures)):
+            sheet.paste(picture.resize((size, size), Image.Resampling.LANCZOS), (column * step, top + line))
+    for column, label in enumerate(columns):
+        draw.text((column * step + size // 2, sheet.height - line), str(label), fill="black", font=font, anchor="ma")
+    figure = show_images(sheet, scale=1, alt=alt)
+    figure.quality = 66
+    return figure
+
+
+def show_race(errors: dict, *, level: tuple[str, float], alt: str) -> CourseFigure:
+    """Return the distance to the reference over the number of calls, on logarithmic axes.
+
+    errors: label -> {calls: distance}. level: (label, distance) of a dotted line.
+    """
+    figure, axis = new_figure(alt=alt, width=7.2, height=3.4)
+    for number, (label, found) in enumerate(errors.items()):
+        style = {"color": COLORS[number], "marker": "os^D"[number % 4], "linestyle": ("-", "--", "-.", ":")[number % 4]}
+        calls = list(found)
+        axis.plot(calls, [found[n] for n in calls], label=label, **style)
+    axis.axhline(level[1], color="#444444", linestyle=(0, (1, 3)), label=level[0])
+    axis.set(xscale="log", yscale="log", xlabel="calls of the U-Net", ylabel="distance")
+    axis.set_xticks(calls, [str(n) for n in calls])
+    axis.set_xticks([], minor=True)
+    axis.set_yticks([0.01, 0.02, 0.05, 0.1, 0.2, 0.4], ["0.01", "0.02", "0.05", "0.1", "0.2", "0.4"])
+    axis.set_yticks([], minor=True)
+    axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
+def show_guidance(scales: list, panels: dict, *, alt: str) -> CourseFigure:
+    """Return one panel for each measure over the guidance scales.
+
+    panels: title -> list of (value, low, high), one for each of ``scales``.
+    """
+    figure, _ = new_figure(1, len(panels), alt=alt, width=2.4 * len(panels), height=2.7)
+    places = range(len(scales))
+    for number, (axis, (title, values)) in enumerate(zip(figure.axes, panels.items(), strict=True)):
+        middle, low, high = zip(*values, strict=True)
+        axis.plot(places, middle, marker="os^D"[number % 4], color=COLORS[number])
+        axis.vlines(places, low, high, color=COLORS[number], linewidth=1.5)
+        axis.set(title=title, xlabel="guidance scale")
+        axis.set_xticks(list(places), [str(scale) for scale in scales])
+        axis.set_ylim(bottom=0)
+    return figure
