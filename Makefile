@@ -1,5 +1,6 @@
 # make lab      open lesson 00 in JupyterLab        make test     check code, unit tests and every notebook
-# make outputs  re-run and store every notebook     make clean    remove the environment and caches
+# make outputs  re-run and store every notebook     make test-all the same with the slow tests (some minutes more)
+# make clean    remove the environment and caches
 # Nothing needs to be installed or activated first: Python 3.11, 3.12 or 3.13 is enough.
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ TEST_ARGS ?=
 QUIET := OMP_NUM_THREADS=1 PYTHONWARNINGS= TOKENIZERS_PARALLELISM=false
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
-.PHONY: lab test outputs clean env
+.PHONY: lab test test-all outputs clean env
 
 env: $(STAMP)
 
@@ -22,6 +23,10 @@ lab: $(STAMP)
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" $(LAB_ARGS) $(LESSON)
 
 test: $(STAMP)
+	$(BIN)/ruff check .
+	$(QUIET) $(BIN)/python -m pytest -m "not slow" $(NBVAL) tests course solutions $(TEST_ARGS)
+
+test-all: $(STAMP)
 	$(BIN)/ruff check .
 	$(QUIET) $(BIN)/python -m pytest $(NBVAL) tests course solutions $(TEST_ARGS)
 

@@ -10,12 +10,10 @@ daam (0.2.0) and attention_map_diffusers (1.0.0) take part where they can be imp
 
 import argparse
 import contextlib
-import gc
 import importlib
 import statistics
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -30,6 +28,7 @@ from sdlab import load_pipeline
 from sdlab.attention import record_attention
 from sdlab.pipeline import choose_device
 from sdlab.quiet import quiet
+from sdlab.timing import Meter
 from sdlab.unet_configs import build_on_meta
 from tiny_pipeline import sd15_shaped
 
@@ -154,38 +153,6 @@ def fill(unet) -> None:
         else:
             weight.fill_(float(name.endswith("weight")))
     unet.eval()
-
-
-class Meter:
-    """Measure the seconds and the peak of memory (bytes) of what runs inside."""
-
-    def __init__(self, device: torch.device):
-        self.gpu = device.type == "cuda"
-
-    def __enter__(self):
-        gc.collect()
-        if self.gpu:
-            torch.cuda.reset_peak_memory_stats()
-            torch.cuda.synchronize()
-        else:
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak of the resident memory starts anew
-        self.start = self.clock()
-        return self
-
-    def __exit__(self, *_):
-        self.seconds = self.clock() - self.start
-        self.peak = torch.cuda.max_memory_allocated() if self.gpu else read_status("VmHWM")
-
-    def clock(self) -> float:
-        if self.gpu:
-            torch.cuda.synchronize()
-        return time.perf_counter() if self.gpu else time.process_time()
-
-
-def read_status(name: str) -> int:
-    """Return a line of /proc/self/status in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def run(arm: Arm, pipe, options, maps: dict) -> None:
