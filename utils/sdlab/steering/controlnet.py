@@ -27,8 +27,8 @@ def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
         raise SdlabError(f"There is no ControlNet in {folder}: it would hold a config.json.")
     verify_weights(folder)
     with quiet(progress=True):
-        controlnet = ControlNetModel.from_pretrained(str(folder), local_files_only=True)
-    return controlnet.to(device, dtype).eval().requires_grad_(False)
+        controlnet = ControlNetModel.from_pretrained(str(folder), local_files_only=True).to(device, dtype)
+    return controlnet.eval().requires_grad_(False)
 
 
 @contextmanager

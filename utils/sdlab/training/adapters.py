@@ -33,9 +33,9 @@ class AdapterObjective(nn.Module):
         self.frozen = [unet]  # in a list, so that its own weights are not saved
 
     def forward(self, noisy, timesteps, embeds, target, weights):
-        """Return (loss, numbers). noisy, target [B, 4, h, w]; embeds [B, 77, D]; timesteps, weights [B]."""
+        """Return (loss, numbers). noisy, target [B, 4, h, w]; embeds [B, 77, D]; weights [B, 1, h, w]."""
         noise_pred = self.frozen[0](noisy, timesteps, encoder_hidden_states=embeds).sample.float()
-        errors = (noise_pred - target).square().mean(dim=(1, 2, 3))
+        errors = (noise_pred - target).square().mean(dim=1, keepdim=True)
         return (weights * errors).mean(), {"mse": errors.mean()}
 
 
@@ -52,6 +52,8 @@ class AdapterStage(Stage):
         pictures = [np.asarray(draw_momo(plan)) for plan in self.momo]
         pictures += [draw_portrait(plan).image for plan in self.ordinary]
         self.moments = encode(self.pipe.vae, pictures, device)
+        self.eyes = torch.ones(len(pictures), 1, *self.moments.shape[2:], device=device)
+        self.eyes[: len(self.momo)] = around_eyes(self.momo, self.moments.shape[-1], settings.eye_weight)
         self.alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(device)
         self.judge = load_judge().to(device)
         self.objective = AdapterObjective(self.pipe.unet, self.make_adapter())
@@ -77,12 +79,14 @@ class AdapterStage(Stage):
 
     def loss(self, objective, batch, *, step, rank, progress):
         generator = step_generator(self.settings.seed, step, rank=rank, device=self.device)
-        moments = self.moments[batch["indices"].to(self.device)]
+        indices = batch["indices"].to(self.device)
+        moments = self.moments[indices]
         timesteps = torch.randint(0, 1000, (len(moments),), generator=generator, device=self.device)
         latents, noise = draw_latents(moments, self.pipe.vae, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
-        weights = min_snr_weights(signal, self.settings.min_snr, is_epsilon=True)
+        weights = min_snr_weights(signal, self.settings.min_snr, is_epsilon=True)[:, None, None, None]
+        weights = weights * self.eyes[indices]
         return objective(keep * latents + add * noise, timesteps, self._embed(batch["texts"]), noise, weights)
 
     @torch.no_grad()
@@ -124,6 +128,15 @@ class HypernetworkStage(AdapterStage):
         self.attached = use_hypernetwork(self.pipe, adapter)  # for as long as this stage lives
         self.attached.__enter__()
         return adapter
+
+
+def around_eyes(plans, side, weight):
+    """Return the weight of every latent's error, [N, 1, side, side]: ``weight`` around the eyes, 1 elsewhere."""
+    weights = torch.ones(len(plans), 1, side, side)
+    for row, plan in zip(weights, plans, strict=True):
+        for x, y in plan.eye_centres * side / 128:
+            row[0, round(y - 1.5) : round(y + 1.5), round(x - 1.5) : round(x + 1.5)] = weight
+    return weights
 
 
 @torch.no_grad()
