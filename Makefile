@@ -13,6 +13,8 @@ TEST_ARGS ?=
 
 # Several OpenMP threads collapse when anything else runs on the machine; one is steady, and figures repeat.
 QUIET := OMP_NUM_THREADS=1 PYTHONWARNINGS= TOKENIZERS_PARALLELISM=false
+# Two processes, each with one core and whole files: a notebook keeps its kernel, a test file its fixtures.
+SPREAD := -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval_sanitize.cfg
 
 .PHONY: lab test test-all outputs clean env
@@ -24,11 +26,11 @@ lab: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/ruff check .
-	$(QUIET) $(BIN)/python -m pytest -m "not slow" $(NBVAL) tests course solutions $(TEST_ARGS)
+	$(QUIET) $(BIN)/python -m pytest -m "not slow" $(SPREAD) $(NBVAL) tests course solutions $(TEST_ARGS)
 
 test-all: $(STAMP)
 	$(BIN)/ruff check .
-	$(QUIET) $(BIN)/python -m pytest $(NBVAL) tests course solutions $(TEST_ARGS)
+	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL) tests course solutions $(TEST_ARGS)
 
 outputs: $(STAMP)
 	$(QUIET) $(BIN)/python -m sdlab.notebooks course solutions
