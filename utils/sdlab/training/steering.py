@@ -205,9 +205,9 @@ def write_steering_card(folder, *, n=100):
     parts = []
     for part in PARTS:
         (file,) = [file for file in weight_files(folder) if file.parent.name == part]
-        recipe = json.loads((folder / part / "training.json").read_text())
+        steps, views = _whole_run(json.loads((folder / part / "training.json").read_text()))
         size = f"{file.stat().st_size / 1e6:.2f} MB"
-        parts.append(f"| {part} | {count_parameters(file):,} | {size} | {recipe['step']:,} | {recipe['views']:,} |")
+        parts.append(f"| {part} | {count_parameters(file):,} | {size} | {steps:,} | {views:,} |")
     momo = [_momo_row(part, scores[part]) for part in ("base", "lora", "hypernetwork")]
     found = scores["controlnet"]
     outlines = [
@@ -218,6 +218,14 @@ def write_steering_card(folder, *, n=100):
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder / "README.md"
+
+
+def _whole_run(recipe):
+    """Return (steps, views) of a run together with those of the runs it was started from."""
+    if recipe is None:
+        return 0, 0
+    before = _whole_run(recipe["before"])
+    return recipe["step"] + before[0], recipe["views"] + before[1]
 
 
 def _momo_row(part, scores):
