@@ -93,9 +93,8 @@ def test_the_package_with_its_weights_is_smaller_than_45_megabytes():
 
 
 def test_every_shipped_weight_file_is_listed_with_its_hash():
-    listed = {
-        index.parent / name for index in PACKAGE.glob("models/**/weights.json") for name in json.loads(index.read_text())
-    }
+    indices = PACKAGE.glob("models/**/weights.json")
+    listed = {index.parent / name for index in indices for name in json.loads(index.read_text())}
     assert set(PACKAGE.glob("models/**/*.safetensors")) == listed
 
 
