@@ -1,5 +1,5 @@
 # make lab      open lesson 00 in JupyterLab        make test     check code, unit tests and every notebook
-# make outputs  re-run and store every notebook     make test-all the same with the slow tests (some minutes more)
+# make outputs  re-run and store every notebook    make test-all the same with the slow tests (some minutes more)
 # make clean    remove the environment and caches
 # Nothing needs to be installed or activated first: Python 3.11, 3.12 or 3.13 is enough.
 
@@ -16,6 +16,8 @@ QUIET := OMP_NUM_THREADS=1 PYTHONWARNINGS= TOKENIZERS_PARALLELISM=false
 # Two processes, each with one core and whole files: a notebook keeps its kernel, a test file its fixtures.
 SPREAD := -n 2 --dist loadfile
 NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+# An unsolved lab must run to its end; tests/conftest.py looks at what its cells raise.
+NBVAL_LAX := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .PHONY: lab test test-all outputs clean env
 
@@ -27,13 +29,16 @@ lab: $(STAMP)
 test: $(STAMP)
 	$(BIN)/ruff check .
 	$(QUIET) $(BIN)/python -m pytest -m "not slow" $(SPREAD) $(NBVAL) tests course solutions $(TEST_ARGS)
+	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL_LAX) labs
 
 test-all: $(STAMP)
 	$(BIN)/ruff check .
 	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL) tests course solutions $(TEST_ARGS)
+	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL_LAX) labs
 
 outputs: $(STAMP)
 	$(QUIET) $(BIN)/python -m sdlab.notebooks course solutions
+	$(BIN)/sdlab labs build
 	$(QUIET) $(BIN)/python -m sdlab.gallery course/gallery.png
 
 $(STAMP): pyproject.toml constraints.txt

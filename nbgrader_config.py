@@ -1,4 +1,4 @@
-"""Where nbgrader finds this course, and how it grades: the same way as ``sdlab grade`` (see docs in solutions/README.md)."""
+"""Where nbgrader finds this course, and how it grades: as ``sdlab grade`` does (see solutions/README.md)."""
 
 c = get_config()  # noqa: F821
 
@@ -25,3 +25,12 @@ c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.CheckCellMetadata",
     "sdlab.grading.nbgrader_plugin.MarkUnsolved",
 ]
+
+c.Autograde.autograde_preprocessors = [
+    "sdlab.grading.nbgrader_plugin.SandboxExecute",
+    "nbgrader.preprocessors.LimitOutput",
+    "nbgrader.preprocessors.SaveAutoGrades",
+    "nbgrader.preprocessors.AssignLatePenalties",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
+c.OverwriteCells.add_missing_cells = True

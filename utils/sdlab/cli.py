@@ -1,4 +1,4 @@
-"""The command ``sdlab``: draw, doctor, evaluate, portraits, train."""
+"""The command ``sdlab``: draw, doctor, evaluate, portraits, train, labs, grade."""
 
 import argparse
 import json
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from . import __version__
 from .errors import SdlabError
+from .grading.command import add_commands
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("portraits.png"), help="default portraits.png")
     command.set_defaults(run=run_portraits)
 
+    add_commands(commands)
     commands.add_parser("train", add_help=False, help="train a part of the model: sdlab train --help")
     return parser
 

@@ -75,8 +75,10 @@ def _result_of(answer, given: list):
     try:
         with contextlib.redirect_stdout(None):
             return answer(*given)
-    except NotImplementedError:
-        raise NotAttempted("not attempted yet") from None
+    except NotImplementedError as error:
+        if type(error) is NotImplementedError:
+            raise NotAttempted("not attempted yet") from None
+        raise Wrong(f"the function stopped with {_clause(error)}") from None
     except RecursionError:
         raise Wrong("the function calls itself without end") from None
     except Exception as error:
