@@ -1,4 +1,4 @@
-"""The command ``sdlab``: draw, doctor, evaluate, portraits, train, labs, grade."""
+"""The command ``sdlab``: draw, course, doctor, evaluate, portraits, labs, grade, train."""
 
 import argparse
 import json
@@ -54,6 +54,10 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
     command.set_defaults(run=run_draw)
 
+    command = commands.add_parser("course", help="copy the lessons and labs to a folder, to work there")
+    command.add_argument("folder", type=Path, metavar="FOLDER")
+    command.set_defaults(run=run_course)
+
     command = commands.add_parser("doctor", help="check this computer and say what to do")
     command.set_defaults(run=run_doctor)
 
@@ -95,6 +99,18 @@ def run_draw(options: argparse.Namespace) -> None:
     seconds = time.perf_counter() - start
     save_image(image, options.out)
     print(f"{options.out}: {image.width} x {image.height}, seed {options.seed}, {options.steps} steps, {seconds:.1f} s")
+
+
+def run_course(options: argparse.Namespace) -> None:
+    """Copy the course, or bring a copy up to date, and say what was left alone."""
+    from .course_files import copy_course
+
+    copied = copy_course(options.folder)
+    counts = f"{len(copied.new)} new, {len(copied.updated)} brought up to date, {len(copied.same)} as they were"
+    print(f"{options.folder}: {counts}.")
+    if copied.kept:
+        print(f"Left alone, because you have changed them: {', '.join(copied.kept)}")
+    print(f"Begin with: jupyter lab {options.folder / 'course' / '00_the_whole_picture.ipynb'}")
 
 
 def run_doctor(options: argparse.Namespace) -> int:
