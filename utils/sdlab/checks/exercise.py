@@ -13,6 +13,7 @@ from .attempt import Pocket, call
 from .compare import ATOL, RTOL, difference
 from .outcome import MARKS, NOT_CHECKED, RIGHT, CheckError, Wrong
 from .plain import NotPlain, plain
+from .stubs import say_what_is_missing
 
 
 class Lab:
@@ -22,6 +23,7 @@ class Lab:
         self.number, self.title = number, title
         self.exercises: dict[str, Exercise] = {}
         self.states: dict[str, str] = {}
+        say_what_is_missing()
 
     def exercise(self, reference: Callable, *, mistakes: dict[str, Callable] | None = None, rtol=RTOL, atol=ATOL):
         """Add the exercise that a function of inputs describes.
