@@ -1,4 +1,4 @@
-"""Every exercise: the solution is right, the stub is not attempted, and each wrong answer gets the hint meant for it."""
+"""Every exercise: the solution is right, the stub is not attempted, each wrong answer gets the hint meant for it."""
 
 import pytest
 

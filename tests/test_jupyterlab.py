@@ -1,4 +1,4 @@
-"""Lessons and a lab in JupyterLab, in a real browser: they run, sliders move by keyboard, nothing is fetched from outside.
+"""Lessons and a lab in JupyterLab, in a real browser: they run, sliders move by keyboard, nothing comes from outside.
 
 Screenshots are kept in the folder that the environment variable SDLAB_SCREENSHOTS names.
 """
@@ -68,9 +68,9 @@ def test_a_check_goes_from_not_attempted_to_right(copy):
         lab.show_cell(check)
         assert "○ predict_distance: not attempted yet." in lab.cell(check).inner_text()
         assert "Traceback" not in lab.cell(check).inner_text()
-        source = "def predict_distance(start, learning_rate, curvature, steps):\n    return start * (1 {} learning_rate * curvature) ** steps"
+        head = "def predict_distance(start, learning_rate, curvature, steps):\n    "
         for sign, said in (("+", "✗ predict_distance: the sign is wrong"), ("-", "✓ predict_distance: right")):
-            lab.write(answer, source.format(sign))
+            lab.write(answer, f"{head}return start * (1 {sign} learning_rate * curvature) ** steps")
             lab.run_cell(answer)
             lab.run_cell(check)
             lab.cell(check).get_by_text(said).wait_for(timeout=20_000)

@@ -99,7 +99,7 @@ def _clause(error: Exception) -> str:
 
 
 def changed(before, after) -> bool:
-    """Say whether a tensor, an array or a list or dictionary of them is no longer what it was."""
+    """Say whether a tensor, an array, or what is in a list or dictionary, is no longer what it was."""
     if isinstance(before, torch.Tensor):
         same = before.shape == after.shape and before.dtype == after.dtype
         return not (same and torch.equal(before.detach().nan_to_num(), after.detach().nan_to_num()))
@@ -109,4 +109,6 @@ def changed(before, after) -> bool:
         return len(before) != len(after) or any(map(changed, before, after))
     if isinstance(before, dict):
         return before.keys() != after.keys() or any(changed(before[key], after[key]) for key in before)
+    if isinstance(before, bool | int | float | str | None):
+        return type(before) is not type(after) or (before != after and before == before)  # nan is not equal to itself
     return False
