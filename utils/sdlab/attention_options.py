@@ -121,7 +121,11 @@ def choose_layers(found: dict, layers: str | Iterable[str] | None) -> dict:
     wanted = [layers] if isinstance(layers, str) else list(layers)
     unknown = [part for part in wanted if not any(fits(name, part) for name in found)] if wanted else ["nothing"]
     if unknown:
-        raise SdlabError(f"No attention layer fits {unknown[0]!r}: the layers are {', '.join(found)}.")
+        names = list(found)
+        raise SdlabError(
+            f"No attention layer fits {unknown[0]!r}: give a part of one of the {len(names)} names "
+            f"from {names[0]} to {names[-1]}."
+        )
     return {name: value for name, value in found.items() if any(fits(name, part) for part in wanted)}
 
 

@@ -1,6 +1,7 @@
 """Draw pictures with a pipeline: seed, steps, guidance and sampler have their defaults here, in one place."""
 
 import functools
+import numbers
 import re
 import warnings
 from contextlib import contextmanager
@@ -60,7 +61,7 @@ def check_settings(num_inference_steps: int, guidance_scale: float, num_images: 
         raise SdlabError(
             f"num_inference_steps={num_inference_steps!r} must be a whole number from 1 to 1000; try 20."
         )
-    if not 1 <= guidance_scale < float("inf"):
+    if not (_is_number(guidance_scale) and 1 <= guidance_scale < float("inf")):
         raise SdlabError(
             f"guidance_scale={guidance_scale!r} must be 1 (the prompt without extra push) or more; "
             f"try {DEFAULT_GUIDANCE}."
@@ -69,9 +70,13 @@ def check_settings(num_inference_steps: int, guidance_scale: float, num_images: 
         raise SdlabError(f"num_images={num_images!r} must be a whole number of at least 1.")
 
 
+def _is_number(value) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def check_strength(strength: float) -> float:
     """Return ``strength`` (image to image: 0 keeps the picture, 1 redraws it); raise SdlabError outside 0..1."""
-    if not 0 <= strength <= 1:
+    if not (_is_number(strength) and 0 <= strength <= 1):
         raise SdlabError(f"strength={strength!r} must lie between 0 (keep the picture) and 1 (draw it anew).")
     return strength
 
