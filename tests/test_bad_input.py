@@ -74,7 +74,7 @@ CASES = {
     "picture out of range to encode": (lambda p, f: encode(p, torch.full((1, 3, 64, 64), 255.0)), "255"),
     "latents of bad shape": (lambda p, f: decode(p, torch.zeros(1, 3, 16, 16)), "[1, 3, 16, 16]"),
     "pictures of two shapes": (lambda p, f: psnr(torch.zeros(1, 3, 8, 8), torch.zeros(1, 3, 4, 4)), "[1, 3, 4, 4]"),
-    "judge of nothing": (lambda p, f: judge_images([torch.zeros(3)]), "[3]"),
+    "judge of nothing": (lambda p, f: judge_images([torch.zeros(3)]), "(3,)"),
     "word not in the prompt": (lambda p, f: recorded(p).heat_map("dog"), "dog"),
     "attention of no layer": (lambda p, f: recorded(p, layers="nowhere"), "nowhere"),
     "edit that is no function": (lambda p, f: in_context(edit_attention(p, 3)), "fn=3"),
