@@ -475,3 +475,16 @@ def test_the_drawing_follows_the_hint_and_follows_another_one_when_it_is_swapped
     table = np.array([[outline_agreement(picture, hint) for hint in hints] for picture in pictures])
     own, other = table.diagonal(), table[~np.eye(6, dtype=bool)].reshape(6, 5)
     assert (own > other.mean(axis=1)).sum() >= 5 and own.mean() > other.mean() + 0.05, table
+
+
+def test_a_hypernetwork_amplified_by_a_gain_is_the_same_as_that_strength():
+    from sdlab.training.steering import _amplified
+
+    torch.manual_seed(0)
+    base, hidden = Hypernetwork([8]), torch.randn(2, 5, 8)
+    louder = Hypernetwork([8])
+    louder.load_state_dict(_amplified(base.state_dict(), 1.5))
+    for part in ("k", "v"):
+        expected = base.layers["8"][part](hidden, 1.5)
+        torch.testing.assert_close(louder.layers["8"][part](hidden), expected)
+        assert not torch.equal(expected, hidden)

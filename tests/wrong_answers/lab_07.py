@@ -22,6 +22,19 @@ def waves(
     return timestep_waves
 
 
+def waves_of_whole_timesteps(timesteps, width, cosines_first, freq_shift):
+    return waves()(timesteps.long(), width, cosines_first, freq_shift)
+
+
+def waves_of_more_speeds(timesteps, width, cosines_first, freq_shift):
+    return waves()(timesteps, width + width % 2, cosines_first, freq_shift)[:, :width]
+
+
+def zero_between(found):
+    half = found.shape[1] // 2
+    return torch.cat([found[:, :half], torch.zeros(len(found), 1), found[:, half:]], dim=1)
+
+
 def by_turns(pair, cosines_first):
     return torch.stack(pair if cosines_first else pair[::-1], dim=-1).reshape(len(pair[0]), -1)
 
@@ -33,13 +46,15 @@ def block_with(
     bend=silu,
     plan=("norm1", "bend", "conv1", "time", "norm2", "bend", "conv2", "input"),
     groups_of=lambda groups: groups,
+    norm=group_norm,
+    eps=1e-5,
 ):
     def right_hand_block(weights, from_below, skip, temb, groups):
         given = concatenate(from_below, skip)
         x = given
         for part in plan:
             if part.startswith("norm"):
-                x = group_norm(x, groups_of(groups), weights[f"{part}.weight"], weights[f"{part}.bias"], eps=1e-5)
+                x = norm(x, groups_of(groups), weights[f"{part}.weight"], weights[f"{part}.bias"], eps=eps)
             elif part.startswith("conv"):
                 x = conv2d(x, weights[f"{part}.weight"], weights[f"{part}.bias"], padding=1)
             elif part == "bend":
@@ -54,6 +69,35 @@ def block_with(
         return x
 
     return right_hand_block
+
+
+def block_of_changed(change, **options):
+    def right_hand_block(weights, from_below, skip, temb, groups):
+        return block_with(**options)(*change(weights, temb, from_below, skip), groups)
+
+    return right_hand_block
+
+
+def without_biases(weights, temb, *maps):
+    return {name: each * (not name.endswith("bias")) for name, each in weights.items()}, *maps, temb
+
+
+def first_embedding_for_all(weights, temb, *maps):
+    return weights, *maps, temb[:1].repeat(len(temb), 1)
+
+
+def plain_group_norm(x, groups, weight, bias, eps):
+    return group_norm(x, groups, eps=eps)
+
+
+def without_input_if_no_shortcut(weights, from_below, skip, temb, groups):
+    steps = "norm1 bend conv1 time norm2 bend conv2" + (" input" if "conv_shortcut.weight" in weights else "")
+    return block_with(**plan(steps))(weights, from_below, skip, temb, groups)
+
+
+def input_cut_to_size(weights, from_below, skip, temb, groups):
+    made = block_with(**plan("norm1 bend conv1 time norm2 bend conv2"))(weights, from_below, skip, temb, groups)
+    return made + torch.cat([from_below, skip], dim=1)[:, : made.shape[1]]
 
 
 def plan(text):
@@ -89,6 +133,16 @@ def meeting(*, enlarge=lambda maps, skip: cut(twice(maps), skip), work=None, joi
     return meet_skip
 
 
+def meet_with_repeated_border(maps, skip, weight, bias):
+    larger = functional.pad(cut(twice(maps), skip), (1, 1, 1, 1), mode="replicate")
+    return torch.cat((conv2d(larger, weight, bias), skip), dim=1)
+
+
+def larger_half(maps, factor=1):
+    border = maps.abs().flatten(1).median(dim=1).values[:, None, None, None]
+    return factor * maps * (maps.abs() > border)
+
+
 def thin_in_place(maps):
     maps[maps.abs() < maps.abs().median()] = 0
     return maps
@@ -107,6 +161,10 @@ def checkerboard(maps):
 WRONG = {
     "timestep_waves": [
         ("must follow cosines_first", waves(order=lambda pair, first: torch.cat(pair, dim=1))),
+        ("may also be True", waves(order=lambda pair, first: torch.cat(pair[::-1], dim=1))),
+        ("between the two kinds", waves(fill=zero_between)),
+        ("do not round", waves_of_whole_timesteps),
+        ("rounded down", waves_of_more_speeds),
         ("swapped", waves(order=lambda pair, first: torch.cat(pair[::-1] if first else pair, dim=1))),
         ("not used", waves(exponent=lambda n, half, shift, width: -n / half)),
         ("not added", waves(exponent=lambda n, half, shift, width: -n / (half + shift))),
@@ -122,6 +180,14 @@ WRONG = {
         ("embedding is missing", block_with(**plan("norm1 bend conv1 norm2 bend conv2 input"))),
         ("before the linear layer", block_with(embed=lambda temb: temb)),
         ("after the first convolution", block_with(**plan("norm1 bend conv1 norm2 bend conv2 time input"))),
+        ("not after it", block_with(**plan("norm1 bend conv1 norm2 time bend conv2 input"))),
+        ("embedding of its own", block_of_changed(first_embedding_for_all)),
+        ("biases must be added", block_of_changed(without_biases)),
+        ("a scale and a shift", block_with(norm=plain_group_norm)),
+        ("the input itself", without_input_if_no_shortcut),
+        ("through conv_shortcut", input_cut_to_size),
+        ("not 0: some maps", block_with(eps=0)),
+        ("not 1e-6", block_with(eps=1e-6)),
         ("at the very end", block_with(**plan("norm1 bend conv1 time input norm2 bend conv2"))),
         ("must be added at the end", block_with(**plan("norm1 bend conv1 time norm2 bend conv2"))),
         ("SiLU is missing", block_with(**plan("norm1 conv1 time norm2 conv2 input"))),
@@ -136,6 +202,11 @@ WRONG = {
         ("a constant for each", layers(bias=0)),
         ("normalizations have parameters", layers(norm=0)),
         ("two numbers for each channel", layers(norm=1)),
+        ("up or down", layers(short=lambda i, o: i > o)),
+        ("window of 1 x 1", lambda i, o, t: layers()(i, o, t) + 8 * i * o * (i != o)),
+        ("has a bias, too", lambda i, o, t: layers()(i, o, t) - o * (i != o)),
+        ("convolution has made", lambda i, o, t: layers()(i, o, t) - 2 * o + 2 * i),
+        ("that goes out", lambda i, o, t: layers(time=0)(i, o, t) + i * t + i),
         ("if the channels change", layers(short=lambda i, o: False)),
         ("if the channels stay", layers(short=lambda i, o: True)),
         ("linear layer", layers(time=0)),
@@ -155,6 +226,8 @@ WRONG = {
             meeting(enlarge=lambda m, s: functional.interpolate(m, s.shape[2:], mode="bilinear", align_corners=False)),
         ),
         ("convolution is missing", meeting(work=lambda maps, skip, conv: cut(twice(maps), skip))),
+        ("bias is missing", lambda maps, skip, weight, bias: meeting()(maps, skip, weight, torch.zeros_like(bias))),
+        ("not of repeated cells", meet_with_repeated_border),
         ("enlarge first", meeting(work=lambda maps, skip, conv: cut(twice(conv(maps)), skip))),
         ("then the skip's", meeting(join=lambda larger, skip: torch.cat((skip, larger), dim=1))),
         ("return both", meeting(join=lambda larger, skip: larger)),
@@ -165,7 +238,9 @@ WRONG = {
         ("too much was lost", lambda maps: maps * (maps > maps.flatten(1).median(dim=1).values[:, None, None, None])),
         ("at least 50 %", lambda maps: maps),
         ("at least 50 %", lambda maps: maps / 2),
-        ("too much was lost", checkerboard),
+        ("large ones matter", checkerboard),
+        ("stay what they are", lambda maps: larger_half(maps, 2)),
+        ("at least 50 %", lambda maps: maps * (maps.abs() >= maps.abs().median())),
         ("in place", thin_in_place),
         ("return maps of the shape", lambda maps: maps[:, ::2]),
         ("return maps of the shape", lambda maps: None),

@@ -58,6 +58,20 @@ def layer_with_a_bias_always(x, weight, bias, adapters):
     return layer_with(lambda down, alpha, strength: strength * alpha / len(down))(x, weight, None, adapters) + bias
 
 
+def layer_in_single_precision(x, weight, bias, adapters):
+    output = F.linear(x.float(), weight.float(), None if bias is None else bias.float())
+    for down, up, alpha, strength in adapters:
+        output = output + strength * alpha / len(down) * (x.float() @ down.float().T @ up.float().T)
+    return output
+
+
+def layer_with_the_bias_each_time(x, weight, bias, adapters):
+    output = F.linear(x, weight, bias)
+    for down, up, alpha, strength in adapters:
+        output = output + F.linear(x, strength * alpha / len(down) * up @ down, bias)
+    return output
+
+
 def numbers(pairs, rank_of=lambda rank: rank):
     """Count A and B of the matrices (how many, d_in, d_out)."""
 
@@ -98,6 +112,15 @@ def read_in_place(hidden_states, layers, strength):
 def read_two_layers(hidden_states, layers, strength):
     (first, first_bias), (second, second_bias) = layers
     return hidden_states + strength * F.linear(F.relu(F.linear(hidden_states, first, first_bias)), second, second_bias)
+
+
+def read_with_a_bend_where_the_width_changes(hidden_states, layers, strength):
+    x = hidden_states
+    for weight, bias in layers:
+        x = F.linear(x, weight, bias)
+        if len(weight) != hidden_states.shape[-1]:
+            x = F.relu(x)
+    return hidden_states + strength * x
 
 
 def gradients(of_weight=None, of_bias=None, of_features=None):
@@ -164,6 +187,13 @@ def merge_in_place(weights, lora, strength):
     return weights
 
 
+def merge_the_shipped_lora(weights, lora, strength):
+    from sdlab.checks.lab_11 import attention_weights, shipped_lora
+
+    merged = merge()(weights | attention_weights(), shipped_lora(), strength)
+    return {name: merged[name] for name in weights}
+
+
 def merge_with_rows_in_front(weights, lora, strength):
     return {name: weight[None] for name, weight in merge()(weights, lora, strength).items()}
 
@@ -183,6 +213,10 @@ WRONG = {
         ("only the last", layer_with_the_last),
         ("bias of the layer", layer_without_bias),
         ("own weight is missing", adapters_alone),
+        ("may be negative", layer_with(lambda down, alpha, strength: abs(strength) * alpha / len(down))),
+        ("cuts it to a whole number", layer_with(lambda down, alpha, strength: strength * (alpha // len(down)))),
+        ("not with each LoRA", layer_with_the_bias_each_time),
+        ("expected values of torch.float64", layer_in_single_precision),
         ("in place", layer_in_place),
         ("RuntimeError", product_the_wrong_way),
         ("TypeError", layer_with_a_bias_always),
@@ -195,6 +229,7 @@ WRONG = {
         ("only the self-attention", numbers([(4, "w", "w")])),
         ("read the text", numbers([(8, "w", "w")])),
         ("the other six", numbers([(4, "w", "w"), (4, "t", "w")])),
+        ("to_q of the cross-attention", numbers([(5, "w", "w"), (3, "t", "w")])),
         ("to_out.0 has a LoRA", numbers([(4, "w", "w"), (2, "t", "w")])),
         ("rank counts once", numbers([(6, "w", "w"), (2, "t", "w")], lambda rank: 1)),
         ("expected a number, got a tensor", lambda w, t, r: torch.tensor(r * (14 * w + 2 * t))),
@@ -208,6 +243,8 @@ WRONG = {
         ("biases are missing", read_with(use_bias=False)),
         ("without a bend before it", read_with(start=F.relu)),
         ("absolute value", read_with(bend=torch.abs)),
+        ("nothing is taken from it", read_with(join=lambda h, x, s: torch.lerp(h, x, s))),
+        ("need not be the last", read_with_a_bend_where_the_width_changes),
         ("in place", read_in_place),
         ("ValueError", read_two_layers),
     ],
@@ -216,6 +253,7 @@ WRONG = {
         ("not always 0", gradients(of_features=lambda f, w, u: torch.zeros_like(f))),
         ("passes through the weight", gradients(of_features=lambda f, w, u: torch.zeros_like(f) + u.sum(1)[:, None])),
         ("nothing is averaged", gradients_averaged),
+        ("not a mean", gradients(of_bias=lambda u: u.mean(dim=(0, 2, 3)))),
         ("output channels first", gradients(of_weight=lambda x, g: x @ g.T)),
         ("sum over the pictures too", gradients(of_bias=lambda u: u.flatten(2).sum(2))),
         ("bias gets a gradient", gradients(of_bias=lambda u: torch.zeros_like(u[0, :, 0, 0]))),
@@ -224,17 +262,23 @@ WRONG = {
     ],
     "merge_lora": [
         ("at strength 0", merge(scale=lambda strength: 1)),
-        ("halfway", merge(scale=lambda strength: strength**2)),
+        ("half as large", merge(scale=lambda strength: strength**2)),
+        ("half as large", merge(scale=round)),
+        ("twice the change", merge(scale=lambda strength: min(strength, 1.0))),
+        ("the opposite", merge(scale=abs)),
+        ("half precision", merge(cast=False)),
+        ("do not divide by the rank", merge(order=lambda down, up: up @ down / len(down))),
+        ("use what you are given", merge_the_shipped_lora),
         ("its sign", merge(scale=lambda strength: -strength)),
         ("are not changed", merge(wanted="attn2")),
         ("is missing", merge(keep=False)),
         ("must have the shape", merge_with_rows_in_front),
-        ("at strength 0", merge_changes_only),
+        ("such as a bias", merge_changes_only),
         ("no weight 'unet.", merge_under_the_files_names),
         ("must stay in", merge_in_half_precision),
         ("in place", merge_in_place),
         ("whose A and B", merge_with_the_next_b),
         ("return a dictionary", lambda weights, lora, strength: list(weights)),
-        ("too much", merge(scale=lambda strength: 1.3 * strength)),
+        ("its size", merge(scale=lambda strength: 1.3 * strength)),
     ],
 }

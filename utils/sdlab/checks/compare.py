@@ -32,7 +32,7 @@ def difference(actual, expected, *, rtol: float = RTOL, atol: float = ATOL) -> s
     if isinstance(expected, int | float) and not isinstance(expected, bool):
         same = math.isclose(actual, expected, rel_tol=rtol, abs_tol=atol) or actual == expected
         same = same or (math.isnan(actual) and math.isnan(expected))
-        return None if same else f"expected {expected:.5g}, got {actual:.5g}"
+        return None if same else f"expected {_digits(expected)}, got {_digits(actual)}"
     return None if actual == expected else f"expected {expected!r}, got {actual!r}"
 
 
@@ -68,14 +68,20 @@ def _tensor_difference(actual: torch.Tensor, expected: torch.Tensor, *, rtol: fl
 def _worst(actual: torch.Tensor, expected: torch.Tensor, wrong: torch.Tensor) -> str:
     """Name the value that is farthest off."""
     if expected.dim() == 0:
-        return f"expected {expected.item():.5g}, got {actual.item():.5g}"
+        return f"expected {_digits(expected.item())}, got {_digits(actual.item())}"
     distance = torch.where(wrong, (actual - expected).abs().nan_to_num(torch.inf), -1)
     place = np.unravel_index(distance.argmax().item(), expected.shape)
     where = ", ".join(str(int(i)) for i in place)
     return (
         f"{int(wrong.sum())} of {expected.numel()} values differ, most of all at [{where}]: "
-        f"expected {expected[place].item():.5g}, got {actual[place].item():.5g}"
+        f"expected {_digits(expected[place].item())}, got {_digits(actual[place].item())}"
     )
+
+
+def _digits(value: float) -> str:
+    """Return a number with five digits; a whole one in full, for counts differ in their last digits."""
+    whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
+    return str(int(value)) if whole else f"{value:.5g}"
 
 
 def _dict_difference(actual: dict, expected: dict, *, rtol: float, atol: float) -> str | None:

@@ -40,6 +40,16 @@ def _sampled(moments, noise, *, std=lambda x: (x / 2).exp(), clamp=(-30, 20), ha
             m, n, std=lambda x: x / 2
         ),
         "the log-variance is not kept between -30 and 20": lambda m, n: _sampled(m, n, clamp=(-math.inf, math.inf)),
+        "the log-variance must not rise above 20 either": lambda m, n: _sampled(m, n, clamp=(-30, math.inf)),
+        "the log-variance must not fall below -30": lambda m, n: _sampled(m, n, clamp=(-math.inf, 20)),
+        "the lower bound of the log-variance is -30, not -20": lambda m, n: _sampled(m, n, clamp=(-20, 20)),
+        "keep the log-variance between the bounds before it is halved, not after": lambda m, n: _sampled(
+            m, n, clamp=(-60, 40)
+        ),
+        "keep the log-variance between the bounds, not the standard deviation": lambda m, n: _sampled(
+            m, n, clamp=(-math.inf, math.inf), std=lambda x: (x / 2).exp().clamp(-30, 20)
+        ),
+        "the noise is given: stretch that, draw none of your own": lambda m, n: _sampled(m, torch.randn_like(n)),
         "the two halves are swapped: first the means, then the log-variances": lambda m, n: _sampled(
             m, n, halves=lambda m: m.chunk(2, dim=1)[::-1]
         ),
@@ -59,8 +69,11 @@ def sample_latents(draws: Draws):
     double = torch.float64
     yield draws.normal(1, 6, 4, 2, dtype=double), draws.normal(1, 3, 4, 2, dtype=double)
     moments = draws.normal(1, 4, 2, 2)
-    moments[0, 2, 0], moments[0, 3, 1] = 31, -75
-    yield moments, draws.normal(1, 2, 2, 2)
+    moments[0, 2, 0], moments[0, 3, 1] = 50, -75
+    moments[0, 1, 1] = 0  # where so little noise comes through, a mean would hide it,
+    noise = draws.normal(1, 2, 2, 2)
+    noise[0, 1, 1] = 5000 * (1 + noise[0, 1, 1].abs())  # and so would noise of the usual size
+    yield moments, noise
 
 
 def kl_of_diffusers(mean, std, other_mean, other_std):
@@ -74,9 +87,22 @@ def kl_of_diffusers(mean, std, other_mean, other_std):
     return one.kl(other)
 
 
-def _kl(mean, std, other_mean, other_std, *, total=None, half=0.5, one=1.0, power=2, log_power=2, over=True):
+def _kl(
+    mean,
+    std,
+    other_mean,
+    other_std,
+    *,
+    total=None,
+    half=0.5,
+    one=1.0,
+    power=2,
+    log_power=2,
+    ratio_power=None,
+    over=True,
+):
     apart = (mean - other_mean) ** 2 / (other_std**power if over else 1)
-    ratio = (std / other_std) ** power
+    ratio = (std / other_std) ** (ratio_power or power)
     each = half * (apart + ratio - one - ((std / other_std) ** log_power).log())
     return (total or (lambda x: x.flatten(1).sum(dim=1)))(each)
 
@@ -90,6 +116,7 @@ def _kl(mean, std, other_mean, other_std, *, total=None, half=0.5, one=1.0, powe
         "the half in front is missing": lambda *a: _kl(*a, half=1),
         "the -1 is missing": lambda *a: _kl(*a, one=0),
         "the formula has variances, the squares of the standard deviations": lambda *a: _kl(*a, power=1, log_power=1),
+        "the bracket has the ratio of the variances: square the standard deviations": lambda *a: _kl(*a, ratio_power=1),
         "the logarithm is of the variances, so it is twice that of the standard deviations": lambda *a: _kl(
             *a, log_power=1
         ),
@@ -145,6 +172,16 @@ def _told(height, width, channels, *, factor=None, round_=lambda x: x // 1, colo
     return {"shape": [channels, high, wide], "times_fewer": float(fewer)}
 
 
+def _channels_last(height, width, block_out_channels, channels):
+    said = _told(height, width, channels, factor=2 ** (len(block_out_channels) - 1))
+    return {**said, "shape": [*said["shape"][1:], channels]}
+
+
+def _with_batch(height, width, block_out_channels, channels):
+    said = _told(height, width, channels, factor=2 ** (len(block_out_channels) - 1))
+    return {**said, "shape": [1, *said["shape"]]}
+
+
 @check.exercise(
     latents_of_a_real_vae,
     mistakes={
@@ -158,6 +195,27 @@ def _told(height, width, channels, *, factor=None, round_=lambda x: x // 1, colo
         "an odd side is halved and rounded down": lambda h, w, b, c: _told(
             h, w, c, factor=2 ** (len(b) - 1), round_=math.ceil
         ),
+        "a side is a whole number: round down, not to the nearest": lambda h, w, b, c: _told(
+            h, w, c, factor=2 ** (len(b) - 1), round_=round
+        ),
+        "a side is a whole number, rounded down": lambda h, w, b, c: {
+            "shape": [c, h / 2 ** (len(b) - 1), w / 2 ** (len(b) - 1)],
+            "times_fewer": _told(h, w, c, factor=2 ** (len(b) - 1))["times_fewer"],
+        },
+        "where a side was rounded down, the latents are smaller still: count the numbers of both": lambda h, w, b, c: (
+            _told(h, w, c, factor=2 ** (len(b) - 1), times=3 * 4 ** (len(b) - 1) / c)
+        ),
+        "times_fewer need not be a whole number: divide with /": lambda h, w, b, c: _told(
+            h, w, c, factor=2 ** (len(b) - 1), times=_told(h, w, c, factor=2 ** (len(b) - 1))["times_fewer"] // 1
+        ),
+        "times_fewer is pixels over latents, not latents over pixels": lambda h, w, b, c: _told(
+            h, w, c, factor=2 ** (len(b) - 1), times=1 / _told(h, w, c, factor=2 ** (len(b) - 1))["times_fewer"]
+        ),
+        "it is not always 48: count the numbers of both": lambda h, w, b, c: _told(
+            h, w, c, factor=2 ** (len(b) - 1), times=48
+        ),
+        "the channels come first: [channels, height, width]": _channels_last,
+        "the shape of one picture's latents has no batch: [channels, height, width]": _with_batch,
         "height comes before width": lambda h, w, b, c: _told(w, h, c, factor=2 ** (len(b) - 1)),
         "a picture has three colours: three numbers a pixel": lambda h, w, b, c: _told(
             h, w, c, factor=2 ** (len(b) - 1), colours=1
@@ -178,13 +236,25 @@ def predict_latents(draws: Draws):
     yield 512, 512, [128, 256, 512, 512], 4
     yield 8 * draws.integer(6, 9), 8 * draws.integer(10, 14), [8, 16, 16, 32], 4
     yield 4 * draws.integer(6, 9), 4 * draws.integer(10, 14), [8, 16, 16], draws.choice([3, 16])
-    yield 8 * draws.integer(6, 9) + 5, 8 * draws.integer(10, 14) + 7, [16, 16, 16, 16], 4
+    yield 8 * draws.integer(6, 9) + 5, 8 * draws.integer(10, 14) + 3, [16, 16, 16, 16], 4
     yield 16 * draws.integer(3, 5), 48, [8, 8, 16, 16, 16], 8
 
 
 def factor_of_torch(batches):
     """Return 1 / std of all latents together."""
     return 1 / torch.cat([batch.double() for batch in batches]).std().item()
+
+
+def _factor_of_sums(batches, *, batches_count_alike=False, dtype=torch.float64) -> float:
+    batches = [batch.to(dtype) for batch in batches]
+    number = sum(batch.numel() for batch in batches)
+
+    def mean(power: int) -> float:
+        if batches_count_alike:
+            return _mean_of((batch**power).mean().item() for batch in batches)
+        return sum((batch**power).sum().item() for batch in batches) / number
+
+    return 1 / math.sqrt(mean(2) - mean(1) ** 2)
 
 
 def _mean_of(values) -> float:
@@ -206,6 +276,9 @@ def _mean_of(values) -> float:
         "a mean of the batches' variances misses how far the batches' means lie apart": lambda b: (
             1 / _mean_of(batch.double().var().item() for batch in b) ** 0.5
         ),
+        "a mean of the batches' means will not do: the batches differ in size": lambda b: _factor_of_sums(
+            b, batches_count_alike=True
+        ),
         "a mean of the batches' own factors is not the factor of all latents": lambda b: _mean_of(
             1 / batch.double().std().item() for batch in b
         ),
@@ -213,8 +286,11 @@ def _mean_of(values) -> float:
             1 / torch.cat(b).double().std(dim=(0, 2, 3)).mean().item()
         ),
         "only the first batch was used": lambda b: 1 / b[0].double().std().item(),
-        "sums of float16 overflow at 65504: turn the latents into float32 or float64 first": lambda b: (
-            0.0 if b[0].dtype == torch.float16 else factor_of_torch(b)
+        "sums of float16 overflow at 65504: turn the latents into float64 first": lambda b: (
+            0.0 if b[0].dtype == torch.float16 else _factor_of_sums(b, dtype=torch.float32)
+        ),
+        "float32 is too coarse for a small difference of two large numbers: turn the latents into float64": lambda b: (
+            _factor_of_sums(b, dtype=torch.float32)
         ),
     },
 )
@@ -229,6 +305,8 @@ def scaling_of_batches(draws: Draws):
     yield ([latents(number, 16, mean=draws.uniform(-1, 1), std=draws.uniform(0.5, 3)) for number in (6, 2, 1)],)
     yield ([latents(number, 12, mean=draws.uniform(2, 3), std=draws.uniform(4, 6)) for number in (5, 5)],)
     yield ([(2 * draws.normal(20, 4, 16, 16) + 3).half(), (3 * draws.normal(6, 4, 16, 16)).half()],)
+    far = draws.uniform(3000, 4000)  # the variance is a small difference of two large numbers
+    yield ([latents(number, 8, mean=far, std=0.5) for number in (4, 3)],)
 
 
 @functools.cache
@@ -305,7 +383,7 @@ def _look_at_the_size(latents, person, clothes) -> None:
         return (own - times * expected).norm() < 0.15 * (times * expected).norm()
 
     if fits(top):
-        return
+        return _look_at_the_rows(latents, *encode(pipe, to_batch([person, clothes])).split(1))
     if fits(others) or fits(others, 1 / factor):
         raise Wrong("the upper part comes from the clothes: the head is the person's")
     said = {
@@ -320,6 +398,19 @@ def _look_at_the_size(latents, person, clothes) -> None:
         "the upper rows are not the person's latents: give the encoder pixels from -1 to 1, colours first, "
         "and cut between rows, not columns"
     )
+
+
+def _look_at_the_rows(latents, person, clothes) -> None:
+    """Raise Wrong if some cells are no latents of the two pictures, nor lie between them."""
+    apart = clothes - person
+    share = ((latents - person) * apart).sum(dim=1, keepdim=True) / apart.square().sum(dim=1, keepdim=True)
+    off = latents - person - share.nan_to_num().clamp(0, 1) * apart
+    worst = off.square().sum(dim=(0, 1, 3)).sqrt() / latents.square().sum(dim=(0, 1, 3)).sqrt().clamp(min=1e-6)
+    if worst.max() > 0.12:
+        raise Wrong(
+            f"row {int(worst.argmax())} of your latents is neither the person's nor the clothes': "
+            "encode both pictures whole, and join their latents, not their pixels"
+        )
 
 
 def _advice(shirts: float, kept: float) -> str:

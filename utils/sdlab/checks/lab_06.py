@@ -46,23 +46,28 @@ def rules_of_tokenizers(words, count):
     return [tuple(pair.split(" ")) if isinstance(pair, str) else tuple(pair) for pair in merges]
 
 
-def _counted(words, rows, weighted=True) -> Counter:
+def _counted(words, rows, weighted=True, once=False) -> Counter:
     pairs = Counter()
     for word, row in rows.items():
-        for pair in pairwise(row):
+        for pair in dict.fromkeys(pairwise(row)) if once else pairwise(row):
             pairs[pair] += words[word] if weighted else 1
     return pairs
 
 
-def _learn(words, count, *, end="</w>", weighted=True, again=True, rarest=False):
-    rows = {word: [*word[:-1], word[-1] + end] for word in words}
-    first, rules = _counted(words, rows, weighted), []
+def _join_first(row, pair):
+    place = next((n for n, two in enumerate(pairwise(row)) if two == pair), len(row))
+    return [*row[:place], "".join(row[place : place + 2]), *row[place + 2 :]] if place < len(row) else row
+
+
+def _learn(words, count, *, end="</w>", weighted=True, again=True, rarest=False, once=False, joined=join, least=1):
+    rows = {word: [*word, "</w>"] if end is None else [*word[:-1], word[-1] + end] for word in words}
+    first, rules = _counted(words, rows, weighted, once), []
     for _ in range(count):
-        pairs = _counted(words, rows, weighted) if again else first - Counter(dict.fromkeys(rules, 10**9))
-        if not pairs:
+        pairs = _counted(words, rows, weighted, once) if again else first - Counter(dict.fromkeys(rules, 10**9))
+        if not pairs or max(pairs.values()) < least:
             break
         rules.append((min if rarest else max)(pairs, key=pairs.get))
-        rows = {word: join(row, rules[-1]) for word, row in rows.items()}
+        rows = {word: joined(row, rules[-1]) for word, row in rows.items()}
     return rules
 
 
@@ -77,6 +82,18 @@ def _is_clear(words, count) -> bool:
     return True
 
 
+def _words_with_echoes(draws: Draws) -> dict[str, int]:
+    """Return words such as "banana", in which the same pair stands twice, and in which that makes a difference."""
+    while True:
+        words = {}
+        for _ in range(6):
+            word = "".join(draws.choice(("na", "to", "ri", "ba")) for _ in range(draws.integer(2, 4)))
+            words[word + draws.choice(("", "s"))] = draws.integer(1, 40)
+        others = _learn(words, 5, once=True), _learn(words, 5, joined=_join_first)
+        if _is_clear(words, 5) and _learn(words, 5) not in others:
+            return words
+
+
 @check.exercise(
     rules_of_tokenizers,
     mistakes={
@@ -87,6 +104,11 @@ def _is_clear(words, count) -> bool:
             w, n, again=False
         ),
         "the last letter of a word carries the mark </w>": lambda w, n: _learn(w, n, end=""),
+        "</w> belongs to the last letter: it is no piece of its own": lambda w, n: _learn(w, n, end=None),
+        "a pair that stands twice in a word counts twice": lambda w, n: _learn(w, n, once=True),
+        "join the pair wherever it stands, twice in a word if need be": lambda w, n: _learn(w, n, joined=_join_first),
+        "a pair that occurs only once is a pair, too: stop when none is left": lambda w, n: _learn(w, n, least=2),
+        "a rule is the pair of pieces, not the piece that they make": lambda w, n: ["".join(r) for r in _learn(w, n)],
         "the most frequent pair comes first, not the rarest": lambda w, n: _learn(w, n, rarest=True),
         "return the rules in the order in which they were found": lambda w, n: _learn(w, n)[::-1],
         "one rule too many": lambda w, n: _learn(w, n + 1),
@@ -107,7 +129,8 @@ def learn_rules(draws: Draws):
         if len(words) > 5 and _is_clear(words, 5 + found):
             yield words, 5 + found
             found += 1
-    yield {"it": 3, "is": 2}, 5
+    yield {"it": 3, "as": 1}, 5
+    yield _words_with_echoes(draws), 5
 
 
 @functools.cache
@@ -161,6 +184,15 @@ def _equal_places(ids, other_ids):
         "equal prompts, as far as they are read, give 77 equal vectors": lambda i, o: _unchanged(
             i, o, equal=1 + min(len(i), len(o), 75)
         ),
+        "equal prompts, as far as they are read, give 77 equal vectors, padding and all": lambda i, o: _unchanged(
+            i, o, equal=2 + min(len(i), len(o), 75)
+        ),
+        "a prompt that goes on differs where the other is over: there stands the end mark": lambda i, o: (
+            PLACES if (n := _unchanged(i, o)) == 1 + min(len(i), len(o), 75) else n
+        ),
+        "equal tokens behind the first difference change too, since they have read it": lambda i, o: (
+            1 + sum(one == other for one, other in zip(i[:75], o[:75], strict=False))
+        ),
         "the padding changes too: it has read the whole prompt": lambda i, o: (
             PLACES if (n := _unchanged(i, o)) == PLACES else n + PLACES - 2 - min(75, max(len(i), len(o)))
         ),
@@ -191,14 +223,15 @@ def attention_of_torch(q, k, v, may_be_read):
     return functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
-def _attend(q, k, v, may_be_read, *, mask=None, scale=None, fill=-torch.inf, dim=-1, after=False):
+def _attend(q, k, v, may_be_read, *, mask=None, scale=None, fill=-torch.inf, dim=-1, after=False, anew=False):
     tokens = q.shape[1]
     seen = (mask or (lambda before, words: before & words))(
         torch.ones(tokens, tokens, dtype=torch.bool).tril(), may_be_read
     )
     scores = q @ k.transpose(-1, -2) / (q.shape[-1] ** 0.5 if scale is None else scale)
     if after:
-        return (scores.softmax(dim=dim) * seen) @ v
+        shares = scores.softmax(dim=dim) * seen
+        return (shares / shares.sum(dim=-1, keepdim=True) if anew else shares) @ v
     return scores.masked_fill(~seen, fill).softmax(dim=dim) @ v
 
 
@@ -221,6 +254,16 @@ def _attend(q, k, v, may_be_read, *, mask=None, scale=None, fill=-torch.inf, dim
         "a struck-out token is not read by others, a column of the square; its own row stays": lambda q, k, v, w: (
             _attend(q, k, v, w, mask=lambda before, words: before & words[:, None])
         ),
+        "a struck-out token still reads others: strike out its column, not its row as well": lambda q, k, v, w: _attend(
+            q, k, v, w, mask=lambda before, words: before & words & words[:, None]
+        ),
+        "a struck-out token is not read at all, not even by itself": lambda q, k, v, w: _attend(
+            q, k, v, w, mask=lambda before, words: before & (words | torch.eye(len(words), dtype=torch.bool))
+        ),
+        "a value of 0 still takes its share: strike out the score": lambda q, k, v, w: _attend(
+            q, k, v * w[:, None], w, mask=lambda before, words: before
+        ),
+        "row i belongs to query i, column j to key j: they are swapped": lambda q, k, v, w: _attend(k, q, v, w),
         "the scores must be divided by the root of the width": lambda q, k, v, w: _attend(q, k, v, w, scale=1),
         "divide by the root of the width, not by the width": lambda q, k, v, w: _attend(q, k, v, w, scale=q.shape[-1]),
         "divide by the root of the width of a head, not of the number of tokens": lambda q, k, v, w: _attend(
@@ -231,6 +274,14 @@ def _attend(q, k, v, may_be_read, *, mask=None, scale=None, fill=-torch.inf, dim
         ),
         "mask the scores before softmax: shares that are struck out afterwards no longer sum to 1": lambda q, k, v, w: (
             _attend(q, k, v, w, after=True)
+        ),
+        "mask the scores before softmax: shares divided anew afterwards may be 0 / 0": lambda q, k, v, w: _attend(
+            q, k, v, w, after=True, anew=True
+        ),
+        "a large negative number is not -inf: scores may be lower still": lambda *a: _attend(*a, fill=-1e4),
+        "0 times infinity is not a number: put -inf only where nothing may be read": lambda q, k, v, w: (
+            (q @ k.mT / q.shape[-1] ** 0.5 + ~(torch.ones(len(w), len(w)).tril().bool() & w) * -torch.inf).softmax(-1)
+            @ v
         ),
         "softmax goes over the tokens that are read, the last dimension": lambda q, k, v, w: _attend(
             q, k, v, w, dim=-2
@@ -245,6 +296,10 @@ def masked_attention(draws: Draws):
         words[0], words[2], words[3] = True, False, True
         yield *(2 * draws.normal(heads, tokens, width, dtype=kind) for _ in range(3)), words
     yield *(draws.normal(2, 4, 5) for _ in range(3)), torch.ones(4, dtype=torch.bool)
+    q, k, v = (draws.normal(2, 5, 3, dtype=torch.float64) for _ in range(3))
+    k[:, 0] /= k[:, 0].norm(dim=-1, keepdim=True)
+    q[:, 0] = -k[:, 0]  # it fits itself so badly that all it may not read would fit better
+    yield 5000 * q, 5000 * k, v, torch.tensor([True, True, False, True, False])
 
 
 def loss_of_torch(texts, pictures, logit_scale, truth):
@@ -256,17 +311,30 @@ def loss_of_torch(texts, pictures, logit_scale, truth):
     return (rows + columns) / 2
 
 
-def _loss(texts, pictures, logit_scale, truth, *, unit=True, scale=torch.exp, weigh=None, both=None, total=torch.mean):
+def _loss(
+    texts,
+    pictures,
+    logit_scale,
+    truth,
+    *,
+    unit=True,
+    scale=torch.exp,
+    weigh=None,
+    both=None,
+    total=torch.mean,
+    logs_of=functional.log_softmax,
+    turned=torch.t,
+):
     if unit:
         texts, pictures = functional.normalize(texts, dim=1), functional.normalize(pictures, dim=1)
     scores, truth = scale(logit_scale) * texts @ pictures.T, truth.to(texts.dtype)
 
     def one_way(scores, truth):
-        logs = scores.log_softmax(dim=1)
+        logs = logs_of(scores, dim=1)
         each = weigh(logs, truth) if weigh else (logs * truth).sum(dim=1) / truth.sum(dim=1)
         return total(-each)
 
-    rows, columns = one_way(scores, truth), one_way(scores.T, truth.T)
+    rows, columns = one_way(scores, truth), one_way(scores.T, turned(truth))
     return (both or (lambda rows, columns: (rows + columns) / 2))(rows, columns)
 
 
@@ -274,6 +342,25 @@ def _loss(texts, pictures, logit_scale, truth, *, unit=True, scale=torch.exp, we
     loss_of_torch,
     mistakes={
         "the vectors must be brought to length 1 first, to give cosines": lambda *a: _loss(*a, unit=False),
+        "each vector, a row, must be brought to length 1, not each column": lambda t, p, s, truth: _loss(
+            functional.normalize(t, dim=0), functional.normalize(p, dim=0), s, truth, unit=False
+        ),
+        "a large score overflows and a small share is rounded to 0: ask torch for log and softmax in one": lambda *a: (
+            _loss(*a, logs_of=lambda scores, dim: scores.softmax(dim).log())
+        ),
+        "truth[i, j] is about sentence i and picture j: it is turned round": lambda t, p, s, truth: _loss(
+            t, p, s, truth.T
+        ),
+        "for the columns the matrix of truths must be read in columns, too": lambda *a: _loss(*a, turned=torch.clone),
+        "count the true ones of a row in that row, those of a column in that column": lambda t, p, s, truth: _loss(
+            t, p, s, truth, weigh=lambda logs, t: (logs * t).sum(dim=1) / t.sum(dim=0)
+        ),
+        "average in each row first, then over the rows: all rows count alike": lambda *a: _loss(
+            *a, weigh=lambda logs, t: (logs * t).sum(dim=1) * len(t) / t.sum()
+        ),
+        "average over the true ones of a row, not over all its places": lambda *a: _loss(
+            *a, weigh=lambda logs, t: (logs * t).mean(dim=1)
+        ),
         "logit_scale is a logarithm: the scale is its exp": lambda *a: _loss(*a, scale=lambda x: x),
         "the scale is missing": lambda *a: _loss(*a, scale=torch.ones_like),
         "only one direction: each picture must find its sentences, too": lambda *a: _loss(*a, both=lambda r, c: r),
@@ -303,6 +390,10 @@ def shared_loss(draws: Draws):
         texts, pictures = 3 * draws.normal(number, width, dtype=dtype), draws.normal(number, width, dtype=dtype)
         yield texts, pictures, torch.tensor(draws.uniform(0.5, 2.5), dtype=dtype), truth
     yield draws.normal(4, 6), draws.normal(4, 6), torch.tensor(2.0), torch.eye(4, dtype=torch.bool)
+    texts = draws.normal(5, 6)
+    pictures = texts + 0.1 * draws.normal(5, 6)
+    pictures[3] = -texts[2]
+    yield texts, pictures, torch.tensor(4.6052), torch.eye(5, dtype=torch.bool)  # CLIP's own scale, 100
 
 
 @functools.cache
@@ -345,7 +436,7 @@ def sentences_for(attempt, draws: Draws) -> str:
             raise Wrong(f"two values of {name} have the same sentences, so CLIP cannot tell them apart")
         share = share_named(name, sentences, seed=draws.seed)
         if share < enough:
-            said = f"CLIP names {share:.0%} of the {name} rightly, and {enough:.0%} are asked for"
+            said = f"CLIP names {share:.0%} of the {name.rstrip('s')}s rightly, and {enough:.0%} are asked for"
             raise Wrong(f"{said}: {_advice(name, sentences, draws.seed)}")
     return "CLIP names the eyes, shirts and hats of portraits it never saw"
 

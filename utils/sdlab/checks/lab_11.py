@@ -21,7 +21,7 @@ PROMPTS = (
     "Momo the cat with a yellow hat",
     "Momo the cat at the beach",
 )
-AT_LEAST = 3
+JUDGED, AT_LEAST = PROMPTS[:4], 2
 
 
 def layer_of_peft(x, weight, bias, adapters):
@@ -47,8 +47,8 @@ def layer_of_peft(x, weight, bias, adapters):
         return layer(x)
 
 
-def _lora(x, weight, bias, adapters, *, scale=None, own=1, wide=False):
-    out = own * functional.linear(x, weight) + (0 if bias is None else bias)
+def _lora(x, weight, bias, adapters, *, scale=None, own=1, wide=False, biases=1):
+    out = own * functional.linear(x, weight) + (0 if bias is None else biases * bias)
     for down, up, alpha, strength in adapters:
         rank = down.shape[1] if wide else len(down)
         out = out + (scale or (lambda a, r, s: s * a / r))(alpha, rank, strength) * (x @ down.T @ up.T)
@@ -75,6 +75,15 @@ def _lora(x, weight, bias, adapters, *, scale=None, own=1, wide=False):
         ),
         "only the first adapter is added: all of them count": lambda x, w, b, a: _lora(x, w, b, a[:1]),
         "only the last adapter is added: all of them count": lambda x, w, b, a: _lora(x, w, b, a[-1:]),
+        "alpha / rank is a fraction, and // cuts it to a whole number": lambda x, w, b, a: _lora(
+            x, w, b, a, scale=lambda alpha, rank, strength: strength * (alpha // rank)
+        ),
+        "the strength may be negative: then the product is subtracted": lambda x, w, b, a: _lora(
+            x, w, b, a, scale=lambda alpha, rank, strength: abs(strength) * alpha / rank
+        ),
+        "the bias belongs to the layer: it is added once, not with each LoRA": lambda x, w, b, a: _lora(
+            x, w, b, a, biases=1 + len(a)
+        ),
         "the bias of the layer is missing": lambda x, w, b, a: _lora(x, w, None, a),
         "the layer's own weight is missing: the adapters are added to what it does": lambda x, w, b, a: _lora(
             x, w, b, a, own=0
@@ -103,9 +112,9 @@ def _adapters(draws: Draws, weight, ranks) -> list:
             draws.normal(rank, d_in, dtype=weight.dtype),
             draws.normal(d_out, rank, dtype=weight.dtype),
             draws.integer(5, 9),
-            draws.choice([-0.5, 0.3, 0.7]),
+            draws.choice([-0.5, -0.8] if place % 2 else [0.3, 0.7]),
         )
-        for rank in ranks
+        for place, rank in enumerate(ranks, start=1)
     ]
 
 
@@ -141,6 +150,9 @@ def numbers_by_peft(width, text_width, rank):
         "the text goes into to_k and to_v of the cross-attention alone: the other six have d_in = width": (
             lambda w, t, r: r * (12 * w + 4 * t)
         ),
+        "to_q of the cross-attention reads the picture: only to_k and to_v read the text": (
+            lambda w, t, r: r * (13 * w + 3 * t)
+        ),
         "to_out.0 has a LoRA too: four matrices in each attention": lambda w, t, r: r * (10 * w + 2 * t),
         "the rank counts once in A and once in B: the numbers grow with the rank": lambda w, t, r: 14 * w + 2 * t,
     },
@@ -163,11 +175,11 @@ def read_by_torch(hidden_states, layers, strength):
         return hidden_states + strength * torch.nn.Sequential(*modules[:-1])(hidden_states)
 
 
-def _read(h, layers, strength, *, last=False, bend=torch.relu, bias=1, keep=1, first=False):
+def _read(h, layers, strength, *, last=False, bend=torch.relu, bias=1, keep=1, first=False, narrow=True):
     x = torch.relu(h) if first else h
     for number, (weight, offset) in enumerate(layers, start=1):
         x = x @ weight.T + bias * offset
-        x = bend(x) if number < len(layers) or last else x
+        x = bend(x) if last or (number < len(layers) and (narrow or x.shape != h.shape)) else x
     return keep * h + strength * x
 
 
@@ -185,6 +197,12 @@ def _read(h, layers, strength, *, last=False, bend=torch.relu, bias=1, keep=1, f
         "the vector itself goes into the first layer as it is, without a bend before it": lambda h, a, s: _read(
             h, a, s, first=True
         ),
+        "the vector is kept whole: nothing is taken from it when the correction is added": lambda h, a, s: _read(
+            h, a, s, keep=1 - s
+        ),
+        "a layer that puts out as many numbers as the vector has need not be the last: count the layers": (
+            lambda h, a, s: _read(h, a, s, narrow=False)
+        ),
         "the bend is max(0, x), not the absolute value": lambda h, a, s: _read(h, a, s, bend=torch.abs),
     },
 )
@@ -192,7 +210,7 @@ def read_through(draws: Draws):
     """The residual MLP of a hypernetwork with any number of layers."""
     for shape, widths, strength in [
         ((2, 5), (6, 12, 6), 0.7),
-        ((4,), (5, 10, 7, 5), -0.5),
+        ((4,), (5, 5, 10, 7, 5), -0.5),
         ((2, 3, 2), (4, 8, 4), 0.3),
     ]:
         yield (draws.normal(*shape, widths[0]), _mlp(draws, widths), strength)
@@ -250,6 +268,9 @@ def _replaced(number, change):
             _gradients(f, w, u)[0] * f.shape[1] / f.numel(),
             u.mean(dim=(0, 2, 3)),
             _gradients(f, w, u)[2],
+        ),
+        "the gradient of the bias is a sum over pictures and cells, not a mean": _replaced(
+            1, lambda g, f, w, u: u.mean(dim=(0, 2, 3))
         ),
         "the gradient of the weight has the shape of the weight, output channels first": _replaced(
             0, lambda g, f, w, u: g.T
@@ -326,15 +347,18 @@ def merge_lora(attempt, draws: Draws) -> str:
     from ..steering import is_momo
 
     base, lora = attention_weights(), shipped_lora()
-    zero = attempt(base, lora, 0.0)
-    _check_weights(zero, base)
-    if not all(torch.equal(zero[name], base[name]) for name in base):
-        raise Wrong("at strength 0 every weight must be what it was, and some are not")
-    merged, half = attempt(base, lora, 1.0), attempt(base, lora, 0.5)
-    for found in (merged, half):
-        _check_weights(found, base)
-    if not all(torch.allclose(half[name] - base[name], (merged[name] - base[name]) / 2, atol=1e-5) for name in base):
-        raise Wrong("at strength 0.5 the weights must lie halfway between those of strength 0 and 1, and they do not")
+    _check_strengths(attempt, base, lora, merged := attempt(base, lora, 1.0))
+    _check_made_up(attempt, draws)
+    _check_call(merged, draws)
+    found = sum(is_momo(draw_with(merged, prompts=JUDGED, seed=draws.seed + 1)))
+    if found < AT_LEAST:
+        raise Wrong(f"with these weights {found} of {len(JUDGED)} pictures show Momo, and {AT_LEAST} are asked for")
+    return "most of the pictures show Momo, and a call of the U-Net is the library's"
+
+
+def _check_strengths(attempt, base: dict, lora: dict, merged: dict) -> None:
+    """See that everything with a LoRA is changed, and in proportion to the strength."""
+    _check_weights(merged, base)
     if any(not torch.equal(merged[name], base[name]) for name in base if name.endswith("bias")):
         raise Wrong("a weight for which the file has no lora_A and lora_B, such as a bias, must stay as it is")
     matrices = [name for name in base if name.endswith("weight")]
@@ -342,14 +366,41 @@ def merge_lora(attempt, draws: Draws) -> str:
         raise Wrong(
             f"{len(unchanged)} of {len(matrices)} matrices are not changed at strength 1, for example {unchanged[0]}"
         )
-    found = sum(is_momo(draw_with(merged, seed=draws.seed + 1)))
-    if found < AT_LEAST:
+    _check_weights(zero := attempt(base, lora, 0.0), base)
+    if not all(torch.equal(zero[name], base[name]) for name in base):
+        raise Wrong("at strength 0 every weight must be what it was, and some are not")
+    for strength, words in {0.5: "half as large as", 2.0: "twice", -1.0: "the opposite of"}.items():
+        _check_weights(found := attempt(base, lora, strength), base)
+        changes = ((found[name] - base[name], strength * (merged[name] - base[name])) for name in base)
+        if not all(torch.allclose(change, wanted, atol=1e-5, rtol=1e-3) for change, wanted in changes):
+            raise Wrong(f"at strength {strength:g} the change must be {words} the change at strength 1, and it is not")
+
+
+def _check_made_up(attempt, draws: Draws) -> None:
+    """See that the answer uses the weights and the LoRA that it is given, and float32."""
+    block = f"mid_block.attentions.0.transformer_blocks.{draws.integer(0, 9)}"
+    shapes = {"attn1.to_q": (6, 6, 3), "attn2.to_k": (6, 9, 2), "attn2.to_v": (6, 9, 1)}  # d_out, d_in, rank
+    weights = {f"{block}.{name}.weight": draws.normal(d_out, d_in) for name, (d_out, d_in, _) in shapes.items()}
+    plain = {f"{block}.attn2.to_q.weight": draws.normal(6, 6), f"{block}.attn1.to_out.0.bias": draws.normal(6)}
+    lora, expected = {}, dict(plain)
+    for name, (d_out, d_in, rank) in shapes.items():
+        down, up = (draws.normal(*shape, dtype=torch.float16) for shape in ((rank, d_in), (d_out, rank)))
+        lora |= {f"unet.{block}.{name}.lora_A.weight": down, f"unet.{block}.{name}.lora_B.weight": up}
+        expected[f"{block}.{name}.weight"] = weights[f"{block}.{name}.weight"] + 0.75 * up.float() @ down.float()
+    found = attempt(weights | plain, lora, 0.75)
+    _check_weights(found, expected)
+    gap = max((found[name] - value).abs().max().item() for name, value in expected.items())
+    if 1e-4 < gap < 2e-2:
+        raise Wrong("the product lost digits in half precision: convert A and B to float32 before you multiply them")
+    if gap > 1e-4:
+        changes = [(found[name] - weights[name], expected[name] - weights[name]) for name in weights]
+        by_rank = zip([rank for *_, rank in shapes.values()], changes, strict=True)
+        if all(torch.allclose(rank * change, wanted, atol=1e-3) for rank, (change, wanted) in by_rank):
+            raise Wrong("in this file alpha is the rank, so alpha / r is 1: do not divide by the rank")
         raise Wrong(
-            f"with these weights {found} of {len(PROMPTS)} pictures show Momo, and at least {AT_LEAST} are asked for: "
-            "every matrix is changed, so look at what is added: its sign, its size, and whose A and B it is"
+            "with other weights and another LoRA of a few small matrices the result is not W + strength * B A: use "
+            "what you are given, and look at what is added: its sign, its size, and whose A and B it is"
         )
-    _check_call(merged, draws)
-    return "most of the pictures show Momo, and a call of the U-Net is the library's"
 
 
 def _check_weights(found, base: dict) -> None:
@@ -384,6 +435,6 @@ def _check_call(merged: dict, draws: Draws) -> None:
             expected = pipe.unet(latents, **options).sample
     if (gap := (found - expected).abs().max().item()) > 1e-2:
         raise Wrong(
-            "the pictures show Momo, but a call of the U-Net differs from that with the attached LoRA by up to "
-            f"{gap:.1g}: some matrices have too much or too little added"
+            f"a call of the U-Net differs from that with the attached LoRA by up to {gap:.1g}: some matrices have too "
+            "much or too little added"
         )

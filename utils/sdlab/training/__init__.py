@@ -70,9 +70,7 @@ STAGE_OPTIONS = {
 
 
 def _add_stage(parser, name):
-    parser.add_argument(
-        "--run", default=f"runs/{name}", metavar="FOLDER", help="where checkpoints, log and samples go"
-    )
+    parser.add_argument("--run", default=f"runs/{name}", metavar="FOLDER", help="where checkpoints, log and samples go")
     for option, details in STAGE_OPTIONS.items():
         parser.add_argument(option, **details)
     parser.set_defaults(run_command=_run_stage)
@@ -123,7 +121,13 @@ def _add_export(parser):
 
 def _add_steering(parser):
     for part in ("lora", "hypernetwork", "controlnet"):
-        parser.add_argument(f"--{part}", metavar="RUN", help="run folder to export; left out: stays as it is")
+        parser.add_argument(
+            f"--{part}",
+            metavar="RUN",
+            nargs="+",
+            help="run folder to export, or several stages to average; left out: as it is",
+        )
+    parser.add_argument("--gain", type=float, default=1.0, help="multiply what the hypernetwork adds (default 1)")
     parser.add_argument("--out", default="utils/sdlab/models/steering", metavar="FOLDER")
     parser.add_argument("--n", type=int, default=100, help="pictures behind each score")
     parser.add_argument("--threads", type=int)
@@ -193,9 +197,7 @@ def _run_stage(arguments):
     stage_class = getattr(module, STAGES[arguments.stage])
     stage = stage_class(settings, accelerator.device)
     trainer = Trainer(stage, accelerator, Path(arguments.run))
-    trainer.run(
-        fresh=arguments.fresh, minutes=arguments.minutes, decay_now=arguments.decay_now, init=arguments.init
-    )
+    trainer.run(fresh=arguments.fresh, minutes=arguments.minutes, decay_now=arguments.decay_now, init=arguments.init)
     accelerator.end_training()
 
 
@@ -239,7 +241,7 @@ def _run_steering(arguments):
 
     _set_threads(arguments.threads)
     runs = {part: getattr(arguments, part) for part in ("lora", "hypernetwork", "controlnet")}
-    export_steering(arguments.out, **runs)
+    export_steering(arguments.out, gain=arguments.gain, **runs)
     print(write_steering_card(arguments.out, n=arguments.n))
 
 

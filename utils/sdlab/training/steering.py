@@ -35,19 +35,43 @@ PARTS = ("lora", "hypernetwork", "controlnet")
 TEST_SEED = 80_000_000  # outlines that no training has seen
 
 
-def export_steering(out, **runs):
-    """Write out/lora, out/hypernetwork and out/controlnet from the run folders that are given; return their paths."""
+def export_steering(out, *, gain=1.0, **runs):
+    """Write out/lora, out/hypernetwork and out/controlnet from the run folders that are given; return their paths.
+
+    Of several runs of one part, a list, the weights are averaged (successive stages of one training, each begun from
+    the one before). gain: what the hypernetwork adds is multiplied by it, so that strength 1 is the best strength.
+    """
     out, written = Path(out), []
-    for part, run in runs.items():
-        if run is not None:
-            settings, weights = load_weights(run)
+    for part, given in runs.items():
+        if given:
+            row = [given] if isinstance(given, str | Path) else list(given)
+            settings, weights = _averaged(row)
+            if part == "hypernetwork":
+                weights = _amplified(weights, gain)
             EXPORTS[part](SimpleNamespace(**settings), weights, out / part)
-            recipe = history_of(load_state(run)) | {"log": read_log(run)}
+            recipe = history_of(load_state(row[-1])) | {"log": read_log(row[-1])}
+            recipe |= {"averaged_stages": len(row)} if row[1:] else {}
+            recipe |= {"gain": gain} if part == "hypernetwork" and gain != 1 else {}
             (out / part / "training.json").write_text(json.dumps(recipe) + "\n")
             written.append(out / part)
     if not written:
         raise SdlabError(f"Nothing to export: name a run with --{', --'.join(PARTS)}.")
     return written
+
+
+def _averaged(runs):
+    """Return the settings of the last run and the mean of the runs' weights."""
+    loaded = [load_weights(run) for run in runs]
+    names = [set(weights) for _, weights in loaded]
+    if any(other != names[0] for other in names[1:]):
+        raise SdlabError(f"These runs cannot be averaged: {', '.join(map(str, runs))} have other weights.")
+    mean = {name: sum(weights[name].float() for _, weights in loaded) / len(loaded) for name in loaded[-1][1]}
+    return loaded[-1][0], mean
+
+
+def _amplified(weights, gain):
+    """Multiply the last layer of every MLP of a hypernetwork by ``gain``: the same as that strength."""
+    return {name: value * gain if ".linear.2." in name else value for name, value in weights.items()}
 
 
 def _export_lora(settings, weights, folder):
