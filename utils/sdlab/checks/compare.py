@@ -14,7 +14,7 @@ RTOL, ATOL = 1e-3, 1e-5
 def difference(actual, expected, *, rtol: float = RTOL, atol: float = ATOL) -> str | None:
     """Return how ``actual`` differs from ``expected``, or None if it does not.
 
-    Both are plain data (sdlab.checks.plain). Half precision gets ten times the relative tolerance.
+    Both are plain data (sdlab.checks.plain). Whole numbers must be equal; half precision gets ten times the tolerance.
     """
     if kind_of(actual) != kind_of(expected):
         return f"expected {kind_of(expected)}, got {kind_of(actual)}{_note(actual, expected)}"
@@ -30,6 +30,7 @@ def difference(actual, expected, *, rtol: float = RTOL, atol: float = ATOL) -> s
     if isinstance(expected, Image.Image):
         return _picture_difference(actual, expected)
     if isinstance(expected, int | float) and not isinstance(expected, bool):
+        rtol, atol = (0.0, 0.0) if isinstance(expected, int) else (rtol, atol)  # counts are right or wrong
         same = math.isclose(actual, expected, rel_tol=rtol, abs_tol=atol) or actual == expected
         same = same or (math.isnan(actual) and math.isnan(expected))
         return None if same else f"expected {_digits(expected)}, got {_digits(actual)}"
@@ -56,6 +57,8 @@ def _tensor_difference(actual: torch.Tensor, expected: torch.Tensor, *, rtol: fl
         return None
     if expected.dtype in (torch.float16, torch.bfloat16):
         rtol, atol = max(rtol, 1e-2), max(atol, 1e-3)
+    if not expected.dtype.is_floating_point:
+        rtol, atol = 0.0, 0.0
     actual, expected = actual.double(), expected.double()
     if not actual.isfinite().all() and expected.isfinite().all():
         return "some values are not finite (nan or inf)"
