@@ -50,6 +50,21 @@ def gradient_as_floats(weight, bias, noisy, noise):
     return (2 * error * noisy).mean().item(), (2 * error).mean().item()
 
 
+def gradient_with_half_for_the_bias(weight, bias, noisy, noise):
+    error = weight * noisy + bias - noise
+    return (2 * error * noisy).mean(), error.mean()
+
+
+def gradient_by_rows(weight, bias, noisy, noise):
+    error = weight * noisy + bias - noise
+    return (2 * error * noisy).sum() / len(noisy), (2 * error).sum() / len(noisy)
+
+
+def gradient_of_means(weight, bias, noisy, noise):
+    of_bias = (2 * (weight * noisy + bias - noise)).mean()
+    return of_bias * noisy.mean(), of_bias
+
+
 def gradient_in_place(weight, bias, noisy, noise):
     noisy *= 2
     return (noisy * (weight * noisy / 2 + bias - noise)).mean(), 2 * (weight * noisy / 2 + bias - noise).mean()
@@ -114,6 +129,24 @@ def momentum_in_place(gradients, weight, learning_rate, momentum):
     return path
 
 
+def momentum_in_one_tensor(gradients, weight, learning_rate, momentum):
+    weight, velocity, path = weight.clone(), torch.zeros_like(weight), []
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient
+        weight -= learning_rate * velocity
+        path.append(weight)
+    return path
+
+
+def momentum_in_single_precision(gradients, weight, learning_rate, momentum):
+    weight, velocity, path = weight.float(), 0, []
+    for gradient in gradients:
+        velocity = momentum * velocity + gradient.float()
+        weight = weight - learning_rate * velocity
+        path.append(weight)
+    return path
+
+
 def momentum_with_the_start(gradients, weight, learning_rate, momentum):
     return [
         weight,
@@ -161,6 +194,15 @@ def schedule_on_a_line(step, steps, warmup, highest):
     return highest * (step / warmup if step < warmup else (steps - step) / (steps - warmup))
 
 
+def schedule_with_a_wave(wave):
+    def warmup_cosine(step, steps, warmup, highest):
+        if step < warmup:
+            return highest * step / warmup
+        return highest * wave((step - warmup) / (steps - warmup))
+
+    return warmup_cosine
+
+
 def schedule_dividing_by_zero(step, steps, warmup, highest):
     up = step / warmup
     return highest * min(up, 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / (steps - warmup))))
@@ -174,6 +216,9 @@ WRONG = {
         ("bias is missing", gradient_that_forgets_the_bias),
         ("bias is added", gradient_with_noisy_twice),
         ("lacks the factor noisy", gradient_without_noisy),
+        ("missing in the gradient for the bias", gradient_with_half_for_the_bias),
+        ("rows alone", gradient_by_rows),
+        ("averaged after that", gradient_of_means),
         ("swapped", gradient_swapped),
         ("expected the shape []", gradient_not_averaged),
         ("leave out .item()", gradient_as_floats),
@@ -187,6 +232,10 @@ WRONG = {
         ),
         ("sign is wrong", stepping(lambda x, r, c: x + r * c * x)),
         ("keeps its sign", lambda *given: abs(stepping(lambda x, r, c: x - r * c * x)(*given))),
+        ("not half of that", stepping(lambda x, r, c: x - r * c / 2 * x)),
+        ("not twice that", stepping(lambda x, r, c: x - r * 2 * c * x)),
+        ("multiply it by start", lambda start, r, c, n: (1 - r * c) ** n),
+        ("expected", lambda start, r, c, n: start * math.exp(-r * c * n)),
         ("one step too many", stepping(lambda x, r, c: x - r * c * x, lambda steps: steps + 1)),
         ("one step too few", lambda s, r, c, n: s * (1 - r * c) ** (n - 1)),
         ("curvature belongs", stepping(lambda x, r, c: x - r * x)),
@@ -198,6 +247,8 @@ WRONG = {
         ("not (1 - momentum)", momentum_with(average_of_gradients)),
         ("not by that of the step before", momentum_with(weight_first)),
         ("Nesterov", momentum_with(nesterov)),
+        ("one tensor many times", momentum_in_one_tensor),
+        ("expected values of torch.float64", momentum_in_single_precision),
         ("without the weight at the start", momentum_with_the_start),
         ("in place", momentum_in_place),
     ],
@@ -208,6 +259,8 @@ WRONG = {
         ("only steps - warmup", schedule_too_slow),
         ("from 1 to -1", schedule_below_zero),
         ("halve it", schedule_twice_as_high),
+        ("not a quarter", schedule_with_a_wave(lambda part: math.sin(math.pi / 2 * (1 - part)))),
+        ("ends at pi", schedule_with_a_wave(lambda part: (1 + math.cos(part)) / 2)),
         ("straight line", schedule_on_a_line),
         ("ZeroDivisionError", schedule_dividing_by_zero),
     ],
@@ -215,7 +268,11 @@ WRONG = {
         ("long enough to leave", lambda steps: [0.002] * steps),
         ("short enough to settle", lambda steps: [0.12] * steps),
         ("the rate grows", lambda steps: [0.12 * (step + 1) / steps for step in range(steps)]),
-        ("too fast", lambda steps: [0.12 * 0.6**step for step in range(steps)]),
+        ("too fast", lambda steps: [0.12 * 0.8**step for step in range(steps)]),
+        ("out of the picture", lambda steps: [0.6 * (1 - step / steps) for step in range(steps)]),
+        ("too suddenly", lambda steps: [0.12] * (steps // 2) + [0.005] * (steps - steps // 2)),
+        ("second falling rate", lambda steps: [0.12 * 0.9**step for step in range(steps)]),
+        ("also for 30 steps", lambda steps: [0.12 * 0.9**step for step in range(38)]),
         ("you returned 10", lambda steps: [0.1] * 10),
         ("plain numbers", lambda steps: torch.full((steps,), 0.1)),
         ("finite number", lambda steps: [-0.1] * steps),

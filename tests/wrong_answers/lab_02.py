@@ -64,6 +64,30 @@ def stop_by_the_step_before(validation_errors, patience, min_drop):
     return kept, step
 
 
+def stop_from(start):
+    def early_stop(validation_errors, patience, min_drop):
+        best, kept = start(validation_errors), 0
+        for step, error in enumerate(validation_errors):
+            if error < best - min_drop:
+                best, kept = error, step
+            if step - kept >= patience:
+                break
+        return kept, step
+
+    return early_stop
+
+
+def stop_with_a_creeping_best(validation_errors, patience, min_drop):
+    best, kept = math.inf, 0
+    for step, error in enumerate(validation_errors):
+        if error < best - min_drop:
+            kept = step
+        best = min(best, error)
+        if step - kept >= patience:
+            break
+    return kept, step
+
+
 def both(training, validation):
     return lambda noise, share: {"training": training(noise, share), "validation": validation(noise, share)}
 
@@ -103,6 +127,19 @@ def diagnose_by_validation_alone(training, validation, know_nothing, best_known)
     if not end < 10 * know_nothing:
         return "not converging"
     return "underfitting" if end > 2 * best_known else "generalising"
+
+
+def diagnose_without_best_known(training, validation, know_nothing, best_known):
+    end = median(training[-8:])
+    if not end < 0.8 * know_nothing:
+        return "not converging"
+    if end > 0.3 * know_nothing:
+        return "underfitting"
+    return "overfitting" if median(validation[-8:]) > 2 * end else "generalising"
+
+
+def diagnose_by_the_first_record(training, validation, know_nothing, best_known):
+    return diagnosing()(training, validation, training[0], best_known)
 
 
 def always(word):
@@ -145,6 +182,9 @@ WRONG = {
         ("starts the waiting again", stop_after_bad_steps_in_all),
         ("not with the step before", stop_by_the_step_before),
         ("other way round", lambda *given: tuple(reversed(stopping()(*given)))),
+        ("errors may be above 1", stop_from(lambda errors: 1.0)),
+        ("the first error itself may be nan", stop_from(lambda errors: errors[0])),
+        ("small falls in between", stop_with_a_creeping_best),
         ("expected a list or tuple of 2, got a number", lambda *given: stopping()(*given)[0]),
         ("item 0: expected 4, got 8", stopping(better=lambda error, best, min_drop: not error >= best - min_drop)),
     ],
@@ -171,6 +211,9 @@ WRONG = {
         ("both errors are near it", diagnosing(apart=0.1)),
         ("comparison with nan", diagnosing(nan="generalising")),
         ("was called", diagnosing(end=lambda curve: curve[0])),
+        ("its very last record is a jump", diagnosing(end=lambda curve: curve[-1])),
+        ("its own training points", diagnose_without_best_known),
+        ("compared with knowing nothing", diagnose_by_the_first_record),
         ("was called", diagnose_by_the_lessons_numbers),
         ("was called", diagnose_by_validation_alone),
     ],

@@ -34,6 +34,12 @@ def masked(divide, axis=-1):
     return attend
 
 
+def filled(hide):
+    return lambda query, key, value, readable: (
+        hide(query @ key.mT / query.shape[-1] ** 0.5, readable).softmax(-1) @ value
+    )
+
+
 def softmax_over_places(query, key, value, readable):
     return ((query @ key.mT / query.shape[-1] ** 0.5).softmax(-2) * readable) @ value
 
@@ -97,6 +103,15 @@ def layer_for_one_picture(hidden_states, encoder_hidden_states, weights, heads):
     return layer()(hidden_states[:1], encoder_hidden_states[:1], weights, heads)
 
 
+def layer_with_keys_for_values(hidden_states, encoder_hidden_states, weights, heads):
+    exchanged = {**weights, "to_k": weights["to_v"], "to_v": weights["to_k"]}
+    return layer()(hidden_states, encoder_hidden_states, exchanged, heads)
+
+
+def layer_that_divides_twice(hidden_states, encoder_hidden_states, weights, heads):
+    return layer(divide=lambda width: width // heads)(hidden_states, encoder_hidden_states, weights, heads)
+
+
 def layer_that_reads_itself(hidden_states, encoder_hidden_states, weights, heads):
     return layer()(hidden_states, hidden_states, weights, heads)
 
@@ -127,6 +142,11 @@ def shifted_rows(probabilities, word):
     return (rest / rest.sum(2, keepdim=True)).mean(0)[:, word]
 
 
+def cut_off_rows(probabilities, word):
+    rest = probabilities[:, :, 1:]
+    return (rest / rest.sum(2, keepdim=True)).mean(0)[:, word]
+
+
 def late_rows(probabilities, word):
     rest = probabilities.mean(0)[:, 1:]
     return (rest / rest.sum(1, keepdim=True))[:, [token - 1 for token in word]]
@@ -149,6 +169,10 @@ def brightest(heat):
     return divmod(int(heat.argmax()), heat.shape[1])
 
 
+def row_and_column(maps, tokens):
+    return brightest(enlarged(maps, tokens))
+
+
 WRONG = {
     "attend": [
         ("every token is read", plain_attention),
@@ -160,6 +184,10 @@ WRONG = {
         ("number of tokens", masked(lambda scores, q, k, v: scores / k.shape[-2] ** 0.5)),
         ("runs over the places", masked(lambda scores, q, k, v: scores / q.shape[-1] ** 0.5, axis=-2)),
         ("not over the places", softmax_over_places),
+        ("no mask yet", filled(lambda scores, readable: scores + readable)),
+        ("0 times infinity", filled(lambda scores, readable: scores + (1 - readable.float()) * float("-inf"))),
+        ("plus infinity", filled(lambda scores, readable: torch.where(readable, scores, float("inf")))),
+        ("-100 hides nothing", filled(lambda scores, readable: torch.where(readable, scores, -100.0))),
         ("not finite", softmax_by_hand),
         ("RuntimeError", attend_for_matrices),
         ("in place", attend_in_place),
@@ -176,6 +204,10 @@ WRONG = {
         ("mixes places", layer_that_cuts_places),
         ("to join the heads", layer_that_joins_askew),
         ("over the tokens", layer(dim=-2)),
+        ("keys and values", layer_with_keys_for_values),
+        ("twice", layer_that_divides_twice),
+        ("is added", lambda x, text, weights, heads: x + layer()(x, text, weights, heads)),
+        ("its own text", lambda x, text, weights, heads: layer()(x, torch.stack([text[0]] * len(x)), weights, heads)),
         ("expected the shape", layer_for_one_picture),
         ("RuntimeError", layer_that_reads_itself),
     ],
@@ -188,6 +220,9 @@ WRONG = {
         ("natural logarithm, as", lambda tokens, share: math.log(share * (tokens - 1) / (1 - share), 2)),
         ("not of 10", lambda tokens, share: math.log10(share * (tokens - 1) / (1 - share))),
         ("what is left", lambda tokens, share: math.log(share) + math.log(tokens - 1)),
+        ("not always 77", lambda tokens, share: math.log(share) + math.log(76) - math.log(1 - share)),
+        ("below the others", lambda tokens, share: abs(math.log(share / (1 - share)) + math.log(tokens - 1))),
+        ("stop at 0", lambda tokens, share: max(math.log(share / (1 - share)) + math.log(tokens - 1), 0.0)),
         ("got a tensor", lambda tokens, share: torch.tensor(share * (tokens - 1) / (1 - share)).log()),
         ("ValueError", lambda tokens, share: math.sqrt(share - 1 / tokens - 1e-9)),
     ],
@@ -202,6 +237,12 @@ WRONG = {
         ("mean over the tokens", word_map(right_rows, tokens="sum")),
         ("mode='bilinear'", word_map(right_rows, mode="nearest")),
         ("align_corners=False", word_map(right_rows, corners=True)),
+        ("several tokens", lambda p, sizes, tokens, size: word_map(right_rows)(p, sizes, [tokens[0]], size)),
+        (
+            "height first",
+            lambda p, sizes, tokens, size: word_map(right_rows)(p, [x[::-1] for x in sizes], tokens, size),
+        ),
+        ("one off", word_map(cut_off_rows)),
         ("expected the shape", swapped_size),
     ],
     "find_word": [
@@ -218,6 +259,11 @@ WRONG = {
         ("not every layer points", lambda maps, tokens: brightest(-enlarged(maps, tokens))),
         (".tolist()", lambda maps, tokens: torch.tensor(brightest(enlarged(maps, tokens)))),
         ("two plain numbers", lambda maps, tokens: int(enlarged(maps, tokens).argmax())),
+        ("where things mostly are", lambda maps, tokens: (122, 64) if tokens[0] > 6 else (62, 64)),
+        (
+            "where things mostly are",
+            lambda maps, tokens: (122 if tokens[0] > 6 else 62, row_and_column(maps, tokens)[1]),
+        ),
         ("from 0 to 127", lambda maps, tokens: (int(enlarged(maps, tokens).argmax()), 0)),
     ],
 }

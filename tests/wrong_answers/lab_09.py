@@ -38,6 +38,17 @@ def upside_down(guided, uncond, text, share):
     return share * guided * spread(guided) / spread(text) + (1 - share) * guided
 
 
+def from_the_variances(guided, uncond, text, share):
+    return (
+        share * guided * text.var((1, 2, 3), keepdim=True) / guided.var((1, 2, 3), keepdim=True) + (1 - share) * guided
+    )
+
+
+def by_their_length(guided, uncond, text, share):
+    length = [x.flatten(1).norm(dim=1)[:, None, None, None] for x in (text, guided)]
+    return share * guided * length[0] / length[1] + (1 - share) * guided
+
+
 def interleaved(noise_pred, guidance_scale, guidance_rescale):
     uncond, text = noise_pred[::2], noise_pred[1::2]
     return mixed()(uncond + guidance_scale * (text - uncond), uncond, text, guidance_rescale)
@@ -87,6 +98,15 @@ def scaled_twice(seeds, shape, sigma):
     return torch.stack([noise_of(seed, shape) for seed in seeds]) / (1 + sigma**2) ** 0.5
 
 
+def exactly_sigma(seeds, shape, sigma):
+    noise = torch.stack([noise_of(seed, shape) for seed in seeds])
+    return noise / noise.std() * sigma
+
+
+def evenly_drawn(seeds, shape, sigma):
+    return torch.stack([torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds]) * sigma
+
+
 def without_stacking(seeds, shape, sigma):
     return [noise_of(seed, shape) * sigma for seed in seeds]
 
@@ -103,6 +123,14 @@ def cost(calls=None, rows=None):
             "calls": calls(pictures, steps, twice, sampler) if calls else steps,
             "rows": rows(pictures, steps, twice, prompts) if rows else pictures * twice,
         }
+
+    return predict_cost
+
+
+def cost_with_guidance_if(guided):
+    def predict_cost(prompts, images_per_prompt, num_inference_steps, guidance_scale, sampler):
+        rows = prompts * images_per_prompt * (2 if guided(guidance_scale) else 1)
+        return {"calls": num_inference_steps + (sampler == "pndm"), "rows": rows}
 
     return predict_cost
 
@@ -130,6 +158,14 @@ def looping(**options):
 
 def loop_with_the_prompts_swapped(*given):
     return loop(*given, order=(given[1], given[2]))
+
+
+def loop_with_one_negative_prompt(pipe, text, negative, *rest):
+    return loop(pipe, text, negative[:1].repeat(len(negative), 1, 1), *rest)
+
+
+def loop_that_starts_too_loud(*given):
+    return loop(*given, start=(given[5][0] ** 2 + 1) ** 0.5)
 
 
 @torch.no_grad()
@@ -163,7 +199,10 @@ WRONG = {
         ("leave axis 0 out", guided(mixed(dim=(0, 1, 2, 3)))),
         ("over its channels too", guided(mixed(dim=(2, 3)))),
         ("upside down", guided(upside_down)),
-        ("values differ", interleaved),
+        ("do not alternate", interleaved),
+        ("not of variances", guided(from_the_variances)),
+        ("not always 0.7", guided(lambda guided, uncond, text, share: mixed()(guided, uncond, text, 0.7))),
+        ("around the mean", guided(by_their_length)),
         ("expected the shape", both_halves),
     ],
     "spaced_timesteps": [
@@ -177,6 +216,18 @@ WRONG = {
             steps_of(linspace=lambda n, count: [round(i * (count - 1) / (n - 1)) for i in range(n)]),
         ),
         ("no timestep behind it", steps_of(linspace=lambda n, count: torch.linspace(0, count, n).tolist())),
+        ("distances between them", steps_of(linspace=lambda n, count: [i * (count - 1) / n for i in range(n)])),
+        (
+            "with its fraction",
+            steps_of(trailing=lambda n, count: [count - i * (count // n) - 1 for i in reversed(range(n))]),
+        ),
+        ("rounding is missing", steps_of(trailing=lambda n, count: [count / n * i - 1 for i in range(1, n + 1)])),
+        ("first round", steps_of(trailing=lambda n, count: [round(count / n * i - 1) for i in range(1, n + 1)])),
+        (
+            "to the even number, as",
+            steps_of(trailing=lambda n, count: [int(count / n * i + 0.5) - 1 for i in range(1, n + 1)]),
+        ),
+        ("not always 1000", lambda num_inference_steps, spacing, _: steps_of()(num_inference_steps, spacing, 1000)),
         ("'leading' for all", leading_for_all),
         ("'trailing' for all", trailing_for_all),
         ("got a tensor", timesteps_as_tensor),
@@ -193,6 +244,14 @@ WRONG = {
             "and those that follow",
             lambda seeds, shape, sigma: torch.stack([noise_of(seeds[0] + i, shape) for i in range(len(seeds))]) * sigma,
         ),
+        ("not always 14.6", lambda seeds, shape, sigma: torch.stack([noise_of(s, shape) for s in seeds]) * 14.6),
+        ("not sorted", lambda seeds, shape, sigma: torch.stack([noise_of(s, shape) for s in sorted(seeds)]) * sigma),
+        (
+            "not always 4",
+            lambda seeds, shape, sigma: torch.stack([noise_of(s, (4, *shape[1:])) for s in seeds]) * sigma,
+        ),
+        ("do not divide by", exactly_sigma),
+        ("not rand", evenly_drawn),
         ("got a list", without_stacking),
         ("expected the shape", side_by_side),
     ],
@@ -205,6 +264,15 @@ WRONG = {
         ("several rows", cost(rows=lambda pictures, steps, twice, prompts: prompts * twice)),
         ("not over all calls", cost(rows=lambda pictures, steps, twice, prompts: pictures * steps * twice)),
         ("not more calls", cost(lambda p, steps, twice, _: p * steps, lambda p, s, twice, _: twice)),
+        ("exactly 1", cost_with_guidance_if(lambda scale: scale >= 1)),
+        ("below 1", cost_with_guidance_if(lambda scale: scale != 1)),
+        (
+            "not every step",
+            cost(calls=lambda p, steps, twice, sampler: 2 * (steps - 1) if sampler == "pndm" else steps),
+        ),
+        ("not one for all", cost(rows=lambda pictures, steps, twice, prompts: pictures + twice - 1)),
+        ("not euler", cost(calls=lambda p, steps, twice, sampler: steps + (sampler == "euler") - (sampler == "pndm"))),
+        ("not dpm", cost(calls=lambda p, steps, twice, sampler: steps + (sampler == "dpm") - (sampler == "pndm"))),
         ("'rows' is missing", lambda prompts, images, steps, scale, sampler: {"calls": steps}),
         ("got a list", lambda prompts, images, steps, scale, sampler: (steps, prompts * images)),
     ],
@@ -215,6 +283,10 @@ WRONG = {
         ("from that with it", looping(guide=lambda a, b, scale: b + scale * (b - a))),
         ("guidance is missing", looping(guide=lambda a, b, scale: b)),
         ("halves are mixed up", loop_with_the_prompts_swapped),
+        ("not always 4", looping(guide=lambda a, b, scale: a + 4 * (b - a))),
+        ("its own negative prompt", loop_with_one_negative_prompt),
+        ("its own prompt", lambda pipe, text, *rest: loop(pipe, torch.stack([text[0]] * len(text)), *rest)),
+        ("by sigma itself", loop_that_starts_too_loud),
         ("towards more noise", looping(move=lambda sigmas, i: sigmas[i] - sigmas[i + 1])),
         ("last step is missing", looping(count=lambda steps: steps - 1)),
         ("expected the shape", loop_for_one_picture),

@@ -4,6 +4,8 @@ import math
 
 import torch
 
+from sdlab.checks.patients import CASES
+
 
 def flops(times=2, products=2, kv=2, out=1, rows=None, share=lambda heads: 1):
     def flops_of_attention(cells, width, tokens, text_width, heads):
@@ -17,6 +19,11 @@ def flops(times=2, products=2, kv=2, out=1, rows=None, share=lambda heads: 1):
 def flops_of_self_attention(cells, width, tokens, text_width, heads):
     linear = 4 * cells * width**2 + 4 * tokens * text_width * width
     return {"linear": linear, "attention": 2 * 2 * cells**2 * width}
+
+
+def flops_with_linear_layers_in_each_head(cells, width, tokens, text_width, heads):
+    kinds = flops()(cells, width, tokens, text_width, heads)
+    return kinds | {"linear": heads * kinds["linear"]}
 
 
 def flops_in_all(cells, width, tokens, text_width, heads):
@@ -39,23 +46,30 @@ def growth_as_a_list(wider, larger):
     return list(growth()(wider, larger).values())
 
 
-def rounding(nearest=round, smallest=True, vanish=False, overflow="inf", digits=0):
+def rounding(nearest=round, smallest=True, vanish=False, overflow="inf", digits=0, find=math.frexp, bias_less=1):
     def round_to(value, exponent_bits, fraction_bits):
         if value == 0:
             return value
-        bias = 2 ** (exponent_bits - 1) - 1
-        exponent = math.frexp(value)[1] - 1
+        bias = 2 ** (exponent_bits - 1) - bias_less
+        exponent = find(value)[1] - 1
         if vanish and exponent < 1 - bias:
             return 0.0
         if smallest:
             exponent = max(exponent, 1 - bias)
         step = 2.0 ** (exponent - fraction_bits + digits)
         found, largest = nearest(value / step) * step, (2 - 2.0**-fraction_bits) * 2.0**bias
-        if abs(found) <= largest or overflow == "no":
+        if overflow == "early":
+            return found if abs(value) <= largest else math.copysign(math.inf, value)
+        if abs(found) < largest or (abs(found) == largest and overflow != "soon") or overflow == "no":
             return found
-        return {"inf": math.copysign(math.inf, value), "plus": math.inf, "top": math.copysign(largest, value)}[overflow]
+        return {"plus": math.inf, "top": math.copysign(largest, value)}.get(overflow, math.copysign(math.inf, value))
 
     return round_to
+
+
+def rounding_by_type(value, exponent_bits, fraction_bits):
+    types = {10: torch.float16, 7: torch.bfloat16, 2: torch.float8_e5m2, 23: torch.float32}
+    return torch.tensor(value).to(types.get(fraction_bits, torch.float16)).item()
 
 
 def away_from_zero(number):
@@ -142,6 +156,8 @@ WRONG = {
     "flops_of_attention": [
         ("factor of 2", flops(times=1)),
         ("more heads are not more work", flops(share=lambda heads: heads)),
+        ("all heads together", flops(share=lambda heads: 1 / heads)),
+        ("before and after the heads", flops_with_linear_layers_in_each_head),
         ("two products", flops(products=1)),
         ("to_out.0", flops(out=0)),
         ("keys and values are both", flops(kv=1)),
@@ -158,6 +174,8 @@ WRONG = {
         ("a convolution visits each", growth(convolution=(2, 1))),
         ("work grows with its parameters", growth(convolution=(1, 2))),
         ("fourth power", growth(attention=(1, 2), pairs=(0, 2))),
+        ("each cell with each cell", growth(pairs=(0, 2))),
+        ("both products work on pairs", growth(attention=(1, 2))),
         ("width itself", growth(attention=(2, 4))),
         ("with the width too", growth(attention=(0, 4))),
         ("one number a pair", growth(pairs=(1, 4))),
@@ -173,6 +191,13 @@ WRONG = {
         ("even neighbour", rounding(nearest=away_from_zero)),
         ("-inf", rounding(overflow="plus")),
         ("leading 1", rounding(digits=1)),
+        ("take 1 off", rounding(find=lambda value: (0, math.frexp(value)[1] + 1))),
+        ("cuts towards 0", rounding(find=lambda value: (0, int(math.log2(abs(value))) + 1))),
+        ("less 1", rounding(bias_less=0)),
+        ("not always down", rounding(nearest=math.floor)),
+        ("round first", rounding(overflow="early")),
+        ("itself still fits", rounding(overflow="soon")),
+        ("exponent_bits = 3", rounding_by_type),
         ("expected", rounding_by_decimals),
         ("ValueError", rounding_by_log),
     ],
@@ -180,6 +205,8 @@ WRONG = {
         ("they do not all have 'nothing'", lambda record, pipe: "nothing"),
         ("return a name", lambda record, pipe: ["nothing"]),
         ("none of the names", lambda record, pipe: "LoRA"),
+        ("return a name", lambda record, pipe: list(CASES).index("nothing")),
+        ("they do not all have 'skip cut'", lambda record, pipe: "skip cut"),
         ("too many are called healthy", diagnose_the_loop_only),
         ("taken for 'LoRA attached'", diagnose_the_unet_first),
         ("within rounding", diagnose_bit_for_bit),

@@ -28,10 +28,21 @@ def _slopes(weight, bias, noisy, noise, *, error=None, factor=2, average=torch.m
 @check.exercise(
     gradient_by_autograd,
     mistakes={
-        "both gradients point the wrong way: the error is the guess minus the noise, not the noise minus the guess": lambda w, b, x, n: (
-            _slopes(w, b, x, n, factor=-2)
+        "both gradients point the wrong way: the error is the guess minus the noise, not the noise minus the guess": (
+            lambda w, b, x, n: _slopes(w, b, x, n, factor=-2)
         ),
         "the factor 2 from the square is missing": lambda w, b, x, n: _slopes(w, b, x, n, factor=1),
+        "the factor 2 from the square is missing in the gradient for the bias": lambda w, b, x, n: (
+            _slopes(w, b, x, n)[0],
+            _slopes(w, b, x, n, factor=1)[1],
+        ),
+        "take the mean over all values: len() counts the rows alone": lambda w, b, x, n: _slopes(
+            w, b, x, n, average=lambda slopes: slopes.sum() / len(slopes)
+        ),
+        "the error is multiplied by noisy value by value, and averaged after that": lambda w, b, x, n: (
+            _slopes(w, b, x, n)[1] * x.mean(),
+            _slopes(w, b, x, n)[1],
+        ),
         "take the mean over the values, not the sum": lambda w, b, x, n: _slopes(w, b, x, n, average=torch.sum),
         "the bias is missing from the guess: the error is weight * noisy + bias - noise": lambda w, b, x, n: _slopes(
             w, b, x, n, error=w * x - n
@@ -70,12 +81,19 @@ def distance_by_stepping(start, learning_rate, curvature, steps):
         "the steps multiply the distance, they do not subtract the same piece each time": lambda x, r, c, n: (
             x * (1 - n * r * c)
         ),
-        "the sign is wrong: a step goes against the slope, so the factor is 1 - learning_rate * curvature": lambda x, r, c, n: (
-            x * (1 + r * c) ** n
+        "the sign is wrong: a step goes against the slope, so the factor is 1 - learning_rate * curvature": (
+            lambda x, r, c, n: x * (1 + r * c) ** n
         ),
         "the distance keeps its sign: past the lowest point it is on the other side": lambda x, r, c, n: abs(
             x * (1 - r * c) ** n
         ),
+        "the slope of curvature / 2 * x^2 is curvature times x, not half of that": lambda x, r, c, n: (
+            x * (1 - r * c / 2) ** n
+        ),
+        "the slope of curvature / 2 * x^2 is curvature times x, not twice that": lambda x, r, c, n: (
+            x * (1 - 2 * r * c) ** n
+        ),
+        "that is what is left of a distance of 1: multiply it by start": lambda x, r, c, n: (1 - r * c) ** n,
         "one step too many": lambda x, r, c, n: x * (1 - r * c) ** (n + 1),
         "one step too few": lambda x, r, c, n: x * (1 - r * c) ** (n - 1),
         "the curvature belongs into the factor: 1 - learning_rate * curvature": lambda x, r, c, n: x * (1 - r) ** n,
@@ -126,6 +144,9 @@ def _momentum(gradients, weight, rate, momentum, *, keep=True, share=1.0, nester
         "that is Nesterov's momentum; here the weight moves by the velocity alone": lambda g, w, r, m: _momentum(
             g, w, r, m, nesterov=True
         ),
+        "the list holds one tensor many times, its last value: make a new tensor in each step": lambda g, w, r, m: (
+            _momentum(g, w, r, m)[-1:] * len(g)
+        ),
         "return the weight after each gradient, without the weight at the start": lambda g, w, r, m: [
             w,
             *_momentum(g, w, r, m),
@@ -138,6 +159,8 @@ def momentum_path(draws: Draws):
         gradients = [draws.normal(*shape) for _ in range(count)]
         yield (gradients, draws.normal(*shape), draws.uniform(0.05, 0.5), draws.uniform(0.5, 0.95))
     yield ([draws.normal(3) for _ in range(3)], draws.normal(3), draws.uniform(0.05, 0.5), 0.0)
+    double = [draws.normal(2, 3, dtype=torch.float64) for _ in range(4)]
+    yield (double[1:], double[0], draws.uniform(0.05, 0.5), draws.uniform(0.5, 0.95))
 
 
 def rate_of_diffusers(step, steps, warmup, highest):
@@ -161,8 +184,8 @@ def _rate(step, steps, warmup, highest, *, shift=0, start=None, length=None, wav
     mistakes={
         "the warm-up starts at a rate of 0: step 0 is not yet one step up": lambda *a: _rate(*a, shift=1),
         "the warm-up is missing": lambda step, steps, warmup, highest: _rate(step, steps, 0, highest),
-        "the cosine must start where the warm-up ends: count from there, and over the steps that are left": lambda step, steps, warmup, highest: (
-            _rate(step, steps, warmup, highest, start=0, length=steps)
+        "the cosine must start where the warm-up ends: count from there, and over the steps that are left": (
+            lambda step, steps, warmup, highest: _rate(step, steps, warmup, highest, start=0, length=steps)
         ),
         "the cosine has only steps - warmup steps to fall": lambda step, steps, warmup, highest: _rate(
             step, steps, warmup, highest, length=steps
@@ -172,6 +195,12 @@ def _rate(step, steps, warmup, highest, *, shift=0, start=None, length=None, wav
         ),
         "the fall takes half a wave of the cosine: pi, not 2 * pi": lambda *a: _rate(
             *a, wave=lambda x: (1 + math.cos(2 * math.pi * x)) / 2
+        ),
+        "half a wave, not a quarter: it leaves the top as gently as it reaches 0": lambda *a: _rate(
+            *a, wave=lambda x: math.cos(math.pi / 2 * x)
+        ),
+        "the cosine's half wave ends at pi: the part of the way is multiplied by it": lambda *a: _rate(
+            *a, wave=lambda x: (1 + math.cos(x)) / 2
         ),
         "1 + cosine goes from 2 to 0: halve it": lambda *a: _rate(*a, wave=lambda x: 1 + math.cos(math.pi * x)),
         "the fall is a straight line, not a cosine": lambda *a: _rate(*a, wave=lambda x: 1 - x),
@@ -185,7 +214,8 @@ def warmup_cosine(draws: Draws):
     steps, warmup = draws.integer(40, 90), draws.integer(3, 20)
     for step in [0, warmup - 1, warmup, draws.integer(warmup, steps), steps]:
         yield (step, steps, warmup, highest)
-    yield (0, 50, 0, highest)
+    for step in (0, 20, 50):
+        yield (step, 50, 0, highest)
 
 
 @functools.cache
@@ -208,13 +238,17 @@ def share_of_finds(rates) -> float:
 @check.effect
 def find_the_eyes(attempt, draws: Draws) -> str:
     """A row of learning rates that finds the eyes from many places."""
-    rates = attempt(EYE_STEPS)
+    rates, fewer = attempt(EYE_STEPS), attempt(EYE_STEPS - 8)
     if not isinstance(rates, list | tuple) or not all(type(rate) in (int, float) for rate in rates):
         raise Wrong("return a list of plain numbers, one rate for each step")
     if len(rates) != EYE_STEPS:
         raise Wrong(f"return {EYE_STEPS} rates, one for each step; you returned {len(rates)}")
     if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
         raise Wrong("a learning rate is a finite number of at least 0")
+    if not isinstance(fewer, list | tuple) or len(fewer) != EYE_STEPS - 8:
+        raise Wrong(f"return as many rates as there are steps, also for {EYE_STEPS - 8} steps")
+    if all(math.isclose(rate, 0.12 * 0.9**step, rel_tol=0.01) for step, rate in enumerate(rates)):
+        raise Wrong("that is the lesson's second falling rate: find a row of your own, of another height or shape")
     share = share_of_finds(rates)
     if share < EYE_SHARE:
         raise Wrong(
@@ -225,10 +259,14 @@ def find_the_eyes(attempt, draws: Draws) -> str:
 
 
 def _advice(rates) -> str:
-    if max(rates) < 0.06:
+    if max(rates) < 0.09:
         return "no step is long enough to leave a dent, so start with a larger rate"
-    if min(rates) > 0.03:
-        return "no step is short enough to settle, so let the rate fall"
     if rates[0] < rates[-1]:
         return "the rate grows; large steps are for the beginning, small ones for the end"
-    return "the rate falls too fast, too slowly or from the wrong height; try another start or another fall"
+    if rates[-1] > 0.02:
+        return "the last steps are not short enough to settle, so let the rate fall further"
+    if max(rates) > 0.4:
+        return "the first steps lead out of the picture, so start with a smaller rate"
+    if sum(rate > 0.04 for rate in rates) < 8:
+        return "the rate falls too fast: only its first few steps are long enough to leave a dent"
+    return "the rate falls too slowly, too suddenly or from the wrong height; try another start or another fall"

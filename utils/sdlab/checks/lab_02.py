@@ -27,15 +27,17 @@ def stop_with_patience(validation_errors, patience, min_drop):
     return kept, len(validation_errors) - 1
 
 
-def _stop(errors, patience, min_drop, *, late=0, first=0, ties=False, count_all=False, previous=False, nan_falls=False):
-    best, kept, bad = math.inf, 0, 0
+def _stop(
+    errors, patience, min_drop, *, late=0, first=0, ties=False, count_all=False, previous=False, creeping=False, start=0
+):
+    best, kept, bad = start or math.inf, 0, 0
     for step, error in enumerate(errors):
         limit = best - min_drop
-        if error < limit or (ties and error <= limit) or (nan_falls and math.isnan(error)):
+        if error < limit or (ties and error <= limit):
             best, kept = error, step
         else:
             bad += 1
-            best = error if previous else best
+            best = error if previous or (creeping and error < best) else best
         if (bad if count_all else step - kept) >= patience + late:
             return kept + first, step + first
     return kept + first, len(errors) - 1 + first
@@ -51,6 +53,9 @@ def _stop(errors, patience, min_drop, *, late=0, first=0, ties=False, count_all=
         "without patience: the training stops only when the best step is patience steps ago": lambda e, p, m: (
             stop_with_patience(e, 1, m)
         ),
+        "that is without patience: one step that is no new best does not end the training": lambda e, p, m: _stop(
+            e, 1, m, count_all=True
+        ),
         "keep the best step, not the last one": lambda e, p, m: (stop_with_patience(e, p, m)[1],) * 2,
         "a fall of less than min_drop does not count as a new best": lambda e, p, m: stop_with_patience(e, p, 0.0),
         "one step too patient: stop as soon as the best step is patience steps ago": lambda *a: _stop(*a, late=1),
@@ -63,6 +68,13 @@ def _stop(errors, patience, min_drop, *, late=0, first=0, ties=False, count_all=
             *a, count_all=True
         ),
         "compare with the best error so far, not with the step before": lambda *a: _stop(*a, previous=True),
+        "min_drop is measured from the error of the last new best; small falls in between do not move it": lambda *a: (
+            _stop(*a, creeping=True)
+        ),
+        "errors may be above 1: begin with a best error that any number is below": lambda *a: _stop(*a, start=1.0),
+        "begin with a best error that any number is below; the first error itself may be nan": lambda e, p, m: _stop(
+            e, p, m, start=e[0]
+        ),
         "the order is the other way round: first the step to keep, then the last step": lambda *a: stop_with_patience(
             *a
         )[::-1],
@@ -75,6 +87,9 @@ def early_stop(draws: Draws):
     yield ([0.9, 0.5, 0.5, 0.5, 0.4], 2, 0.0)
     yield ([0.9, 0.5, 0.49, 0.48, 0.47, 0.1], 3, 0.05)
     yield ([1.0, 0.8, math.nan, 0.9, 0.7, math.nan, math.nan, math.nan, 0.1], 3, 0.0)
+    yield ([7.0, 6.0, 6.5, 5.0, 5.5, 5.6, 4.0], 3, 0.0)
+    yield ([math.nan, 7.0, 6.0, 6.5, 5.0, 5.5, 5.6, 4.0], 3, 0.0)
+    yield ([0.9, 0.87, 0.84, 0.81, 0.78, 0.8, 0.79, 0.2], 3, 0.05)  # falls by little and little
     for length, patience, min_drop in [(40, 5, 0.0), (60, draws.integer(3, 9), 0.02), (30, 30, 0.0), (25, 2, 0.01)]:
         fall = torch.linspace(1, 0.3, length) + 0.08 * draws.normal(length)
         yield ([round(float(error), 4) for error in fall], patience, min_drop)
@@ -132,13 +147,14 @@ def predict_errors(draws: Draws):
     yield (0.3, 0.0)
 
 
-def train(points: int, width: int, learning_rate: float, steps: int, *, seed: int):
-    """Return the curves of one training on the lesson's wave, recorded every 10 steps."""
+def train(points: int, width: int, learning_rate: float, steps: int, *, seed: int, noise: float = 0.3, start=0.0):
+    """Return the curves of one training on the wave, recorded every 10 steps; ``start`` is added to the answers."""
     from ..learning_curves import fit, make_network, noisy_points
 
+    network, training = make_network(width, seed=seed), noisy_points(points, seed=5000 + seed, noise=noise)
+    held_out = noisy_points(400, seed=9000 + seed, noise=noise)
+    network[-1].bias.data += start
     with torch.enable_grad():
-        network, training = make_network(width, seed=seed), noisy_points(points, seed=5000 + seed)
-        held_out = noisy_points(400, seed=9000 + seed)
         return fit(network, training, held_out, every=10, learning_rate=learning_rate, steps=steps)
 
 
@@ -165,50 +181,63 @@ def sick_and_healthy(seed: int):
 
     The errors of each are told in a unit of its own, so that no limit in numbers fits them all.
     """
-    from ..learning_curves import NOISE, wave
+    from ..learning_curves import wave
 
     draws, found = Draws(seed), []
-    nothing = wave(torch.linspace(-1, 1, 1001)).var().item() / NOISE**2 + 1
-    for diagnosis in (*DIAGNOSES, "exploding", "overfitting"):
-        curves = _clear_case(diagnosis, draws, nothing)
-        name, unit = diagnosis.replace("exploding", "not converging"), draws.choice([0.004, 0.05, 0.3, 4.0, 90.0])
-        found.append((name, *[[unit * error for error in curve] for curve in curves], unit * nothing, unit))
-    order = torch.randperm(len(found), generator=draws.generator).tolist()
-    return [found[index] for index in order]
+    cases = [*DIAGNOSES, "exploding", "noisy"]
+    for index in torch.randperm(len(cases), generator=draws.generator).tolist():
+        case, own = cases[index], Draws(100 * seed + index)  # however often one is trained, the others stay
+        noise = {"underfitting": 0.05, "noisy": 0.6}.get(case, 0.3)  # 0.3 times knowing nothing is bad, or very good
+        nothing = wave(torch.linspace(-1, 1, 1001)).var().item() / noise**2 + 1
+        curves, unit = _clear_case(case, own, noise, nothing), own.choice([0.004, 0.05, 0.3, 4.0, 90.0])
+        diagnosis = {"exploding": "not converging", "noisy": "generalising"}.get(case, case)
+        found.append((diagnosis, *[[unit * error for error in curve] for curve in curves], unit * nothing, unit))
+    return found
 
 
-def _clear_case(diagnosis, draws: Draws, nothing: float):
+def _clear_case(case, draws: Draws, noise: float, nothing: float):
     """Return the curves of a training, in units of the noise, that leaves no doubt about its diagnosis."""
-    from ..learning_curves import NOISE
-
-    if diagnosis == "exploding":
+    if case == "exploding":
         return _exploding(draws.integer(0, 900))
     while True:
-        run = train(*_settings(diagnosis, draws), STEPS, seed=draws.integer(0, 900))
-        curves = run.training, run.validation
-        training, validation = ([error / NOISE**2 for error in curve] for curve in curves)
-        ends = [(curve[-1], median(curve[-8:])) for curve in (training, validation)]
-        if all(_is_clear(diagnosis, *pair, nothing) for pair in zip(*ends, strict=True)):
-            return training, validation
+        run = train(**_settings(case, draws), seed=draws.integer(0, 900), noise=noise)
+        training, validation = ([error / noise**2 for error in curve] for curve in (run.training, run.validation))
+        for end in range(31, len(training) + 1):
+            curves = training[:end], validation[:end]
+            ends = [[median(curve[-count:]) for curve in curves] for count in (3, 5, 8, 10)]
+            if all(_is_clear(case, *pair, nothing) for pair in ends) and _is_hard(case, curves[0]):
+                return curves
 
 
-def _is_clear(diagnosis, training: float, validation: float, nothing: float) -> bool:
+def _is_clear(case, training: float, validation: float, nothing: float) -> bool:
     return {
         "not converging": not training < 0.95 * nothing,
-        "underfitting": 2.6 < training < 0.75 * nothing and validation < 1.3 * training,
+        "underfitting": 2.6 < training < 0.38 * nothing and validation < 1.3 * training,
         "overfitting": training < 0.9 and validation > max(2.5, 3 * training),
-        "generalising": training < 1.6 and validation < 1.4 * training,
-    }[diagnosis]
+        "generalising": training < 1.7 and validation < 1.5 * training,
+        "noisy": training < 1.3 and validation < 1.4 * training,
+    }[case]
 
 
-def _settings(diagnosis, draws: Draws):
-    """Return the points, the width and the learning rate of a training that will probably end as told."""
+def _is_hard(case, training: list[float]) -> bool:
+    """Say whether the curve is level, as it must be, or its first or its last record alone would mislead."""
+    last = training[-8:]
     return {
-        "not converging": (draws.integer(100, 300), 32, draws.uniform(10, 20)),
-        "underfitting": (draws.integer(150, 400), 1, draws.uniform(0.02, 0.03)),
-        "overfitting": (draws.integer(8, 11), draws.integer(40, 56), draws.uniform(0.02, 0.03)),
-        "generalising": (draws.integer(300, 500), draws.integer(24, 40), 0.02),
-    }[diagnosis]
+        "not converging": median(last) < 0.6 * training[0],
+        "underfitting": max(last) < 1.3 * min(last),
+        "generalising": last[-1] > 2.2,
+    }.get(case, True)
+
+
+def _settings(case, draws: Draws) -> dict:
+    """Return the settings of a training that will probably end as told."""
+    return {"steps": STEPS} | {
+        "not converging": {"points": draws.integer(100, 300), "width": 32, "learning_rate": 15.0, "start": 20.0},
+        "underfitting": {"points": draws.integer(250, 400), "width": 2, "learning_rate": 0.03, "steps": 400},
+        "overfitting": {"points": draws.integer(8, 11), "width": draws.integer(40, 56), "learning_rate": 0.025},
+        "generalising": {"points": 400, "width": draws.integer(24, 40), "learning_rate": 0.06, "steps": 600},
+        "noisy": {"points": draws.integer(400, 500), "width": draws.integer(24, 40), "learning_rate": 0.015},
+    }[case]
 
 
 @check.effect
@@ -220,20 +249,26 @@ def diagnose(attempt, draws: Draws) -> str:
         if said not in DIAGNOSES:
             raise Wrong(f"return one of the four words {', '.join(map(repr, DIAGNOSES))}, not {str(said)[:40]!r}")
         if said != diagnosis:
-            ends = f"training ends at {training[-1] / best_known:.1f} times the best known error"
+            ends = [_last(curve) / best_known for curve in (training, validation)]
             raise Wrong(
-                f"a training that is {diagnosis} was called {said}: its {ends}, validation at "
-                f"{validation[-1] / best_known:.1f} times, and knowing nothing costs "
-                f"{know_nothing / best_known:.1f} times{_clue(diagnosis, training)}"
+                f"a training that is {diagnosis} was called {said}: its training ends around {ends[0]:.1f} times the "
+                f"best known error, validation around {ends[1]:.1f} times, and knowing nothing costs "
+                f"{know_nothing / best_known:.1f} times{_clue(diagnosis, training, best_known)}"
             )
     return f"all {len(curves)} trainings were diagnosed"
 
 
-def _clue(diagnosis, training) -> str:
+def _last(curve) -> float:
+    return median(curve[-8:]) if math.isfinite(curve[-1]) else curve[-1]
+
+
+def _clue(diagnosis, training, best_known) -> str:
     if not math.isfinite(training[-1]):
         return "; a comparison with nan is never true, so ask for it first"
+    if diagnosis == "generalising" and training[-1] > 2 * best_known:
+        return "; its very last record is a jump: go by the median of the last few, and measure it by the best known"
     return {
-        "not converging": "; has it learned anything at all",
+        "not converging": "; has it learned anything at all, compared with knowing nothing",
         "underfitting": "; it has learned something, but look at how well it does on its own training points",
         "overfitting": "; look at how much worse it does on what it was not trained on",
         "generalising": "; the best known error is all noise, and both errors are near it",

@@ -1,6 +1,7 @@
 """Checks of lab 09: guidance, timesteps, start noise and the whole loop."""
 
 import functools
+import math
 
 import torch
 
@@ -10,7 +11,9 @@ from .compare import difference
 
 check = Lab("09", "Draw without the library's loop")
 
-STEPS, GUIDANCE, SHARE = 5, 4.0, 0.75
+STEPS, SHARE = 5, 0.75
+GUIDANCE = {3: 2.5, STEPS: 4.0}  # by the number of steps
+NEGATIVE = ["a dog", ""]  # in turns
 NAMED = {
     "a man with blue eyes and a red shirt": {"subject": "man", "eyes": "blue", "shirt": "red"},
     "a woman with green eyes and a purple shirt": {"subject": "woman", "eyes": "green", "shirt": "purple"},
@@ -39,6 +42,13 @@ def _guide(noise_pred, scale, rescale, *, swap=False, base="uncond", like="text"
     return (rescale * rescaled + (1 - rescale) * guided) if mix else rescaled
 
 
+def _guide_by_size(noise_pred, scale, rescale):
+    uncond, text = noise_pred.chunk(2)
+    guided = uncond + scale * (text - uncond)
+    size, wanted = (x.square().mean(dim=(1, 2, 3), keepdim=True).sqrt() for x in (guided, text))
+    return rescale * guided * wanted / size + (1 - rescale) * guided
+
+
 @check.exercise(
     guide_of_diffusers,
     mistakes={
@@ -61,6 +71,12 @@ def _guide(noise_pred, scale, rescale, *, swap=False, base="uncond", like="text"
         "the ratio is upside down: the spread must become that of the prompt's prediction": lambda *a: _guide(
             *a, ratio=-1
         ),
+        "the ratio is one of standard deviations, not of variances": lambda *a: _guide(*a, ratio=2),
+        "guidance_rescale is an argument, not always 0.7": lambda n, s, r: _guide(n, s, 0.7),
+        "all rows without the prompts come first, then all with them: they do not alternate": lambda n, s, r: _guide(
+            torch.cat([n[::2], n[1::2]]), s, r
+        ),
+        "a standard deviation is measured around the mean, which need not be 0": _guide_by_size,
     },
 )
 def guide_batch(draws: Draws):
@@ -86,14 +102,16 @@ def timesteps_of_diffusers(num_inference_steps, spacing, num_train_timesteps):
     return scheduler.timesteps.tolist()
 
 
-def _timesteps(n, spacing, count, *, turn=True, offset=1, whole=True, last=1, cut=round, ends=1, only=None):
+def _timesteps(
+    n, spacing, count, *, turn=True, offset=1, whole=True, last=1, cut=round, ends=1, gaps=1, trail=True, only=None
+):
     spacing = only or spacing
     if spacing == "linspace":
-        found = [(count - ends) / (n - 1) * k for k in range(n)]
+        found = [(count - ends) / (n - gaps) * k for k in range(n)]
     elif spacing == "leading":
         found = [(count // n if whole else count / n) * k + offset for k in range(n)]
     else:
-        found = [(cut(count - k * count / n)) - last for k in range(n)][::-1]
+        found = [cut(count - (k * count / n if trail else k * (count // n))) - last for k in range(n)][::-1]
     return found[::-1] if turn else found
 
 
@@ -112,6 +130,18 @@ def _timesteps(n, spacing, count, *, turn=True, offset=1, whole=True, last=1, cu
             [round(t) for t in _timesteps(n, s, c)] if s == "linspace" else _timesteps(n, s, c)
         ),
         "'linspace' ends at num_train_timesteps - 1: there is no timestep behind it": lambda *a: _timesteps(*a, ends=0),
+        "'linspace': n numbers have n - 1 distances between them": lambda *a: _timesteps(*a, gaps=0),
+        "'trailing': the steps are T / n with its fraction, and each timestep is rounded": lambda *a: _timesteps(
+            *a, trail=False
+        ),
+        "'trailing': the rounding is missing": lambda *a: _timesteps(*a, cut=float),
+        "'trailing': first round, then subtract 1: a half is rounded to the even number": lambda *a: _timesteps(
+            *a, cut=lambda t: round(t - 1) + 1
+        ),
+        "'trailing': a half is rounded to the even number, as Python's round() does it": lambda *a: _timesteps(
+            *a, cut=lambda t: math.floor(t + 0.5)
+        ),
+        "there are not always 1000 trained timesteps: use the argument": lambda n, s, c: _timesteps(n, s, 1000),
         "the spacing is ignored: this is 'leading' for all of them": lambda *a: _timesteps(*a, only="leading"),
         "the spacing is ignored: this is 'trailing' for all of them": lambda *a: _timesteps(*a, only="trailing"),
         "the spacing is ignored: this is 'linspace' for all of them": lambda *a: _timesteps(*a, only="linspace"),
@@ -122,6 +152,7 @@ def spaced_timesteps(draws: Draws):
     for spacing in ("linspace", "leading", "trailing"):
         for steps, train in [(15, 1000), (7, 1000), (draws.choice([6, 11, 12, 30]), 1000), (9, 100)]:
             yield (steps, spacing, train)
+    yield (8, "trailing", 100)  # 87.5 and so on: halves
     yield (1, "trailing", 1000)
     yield (1, "leading", 1000)
 
@@ -156,6 +187,19 @@ def _start(seeds, shape, *, scale=1.0):
         "every picture has the same noise: use its own seed": lambda seeds, shape, sigma: _start(
             [seeds[0]] * len(seeds), shape, scale=sigma
         ),
+        "sigma is an argument, not always 14.6": lambda seeds, shape, sigma: _start(seeds, shape, scale=14.6),
+        "the pictures come in the order of the given seeds, not sorted": lambda seeds, shape, sigma: _start(
+            sorted(seeds), shape, scale=sigma
+        ),
+        "a picture has as many channels as shape says, not always 4": lambda seeds, shape, sigma: _start(
+            seeds, (4, *shape[1:]), scale=sigma
+        ),
+        "sigma is the standard deviation to draw from: do not divide by that of the noise that came": (
+            lambda seeds, shape, sigma: sigma * _start(seeds, shape) / _start(seeds, shape).std()
+        ),
+        "standard normal noise is randn, not rand": lambda seeds, shape, sigma: (
+            sigma * torch.stack([torch.rand(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds])
+        ),
         "the seeds are the given ones, not 0, 1, 2 and so on": lambda seeds, shape, sigma: _start(
             range(len(seeds)), shape, scale=sigma
         ),
@@ -166,7 +210,7 @@ def _start(seeds, shape, *, scale=1.0):
 )
 def start_latents(draws: Draws):
     """Start noise that is the same for a seed, alone or in a batch."""
-    for shape in [(4, 6, 5), (4, 16, 16), (4, 3, 7)]:
+    for shape in [(4, 6, 5), (4, 16, 16), (3, 3, 7)]:
         yield ([draws.integer(1, 99), draws.integer(100, 199), draws.integer(200, 10_000)], shape, 14.6)
     seed = draws.integer(50, 1000)
     yield ([seed, seed - 7, seed], (4, 8, 8), draws.uniform(2, 20))
@@ -210,6 +254,20 @@ def _cost(prompts, images, steps, scale, sampler, *, more=1, always=False, never
         "guidance does not double the calls: both predictions go through the U-Net together, as rows": lambda *a: _cost(
             *a, where="calls"
         ),
+        "a scale of exactly 1 is no guidance either": lambda p, i, n, s, k: _cost(p, i, n, 2 if s == 1 else s, k),
+        "a scale below 1 is no guidance either": lambda p, i, n, s, k: _cost(p, i, n, 2 if s < 1 else s, k),
+        "PNDM takes only its first step twice, not every step": lambda p, i, n, s, k: _cost(p, i, n, s, k, more=n),
+        "every picture needs a row without its prompt, not one for all of them": lambda p, i, n, s, k: {
+            "calls": _cost(p, i, n, s, k)["calls"],
+            "rows": p * i + (s > 1),
+        },
+        **{
+            f"it is not {name} that takes its first step twice": lambda p, i, n, s, k, name=name: {
+                "calls": n + (k == name),
+                "rows": _cost(p, i, n, s, k)["rows"],
+            }
+            for name in ("euler", "ddim", "dpm")
+        },
         "several pictures of a prompt are several rows": lambda *a: _cost(*a, count=False),
         "rows are counted for one call, not over all calls": lambda *a: {
             "calls": _cost(*a)["calls"],
@@ -236,13 +294,14 @@ def _drawing(seed: int, prompts: tuple, steps: int) -> tuple:
     """Return the arguments of a drawing, after the pipeline: embeddings, noise, timesteps, sigmas and scale."""
     pipe, count = Pocket().resolve(), len(prompts)
     with torch.no_grad():
-        embeds = pipe.encode_prompt(list(prompts), pipe.device, 1, True, negative_prompt=["a dog"] * count)
+        negative = [NEGATIVE[number % len(NEGATIVE)] for number in range(count)]
+        embeds = pipe.encode_prompt(list(prompts), pipe.device, 1, True, negative_prompt=negative)
     size = pipe.unet.config.sample_size
     generator = torch.Generator().manual_seed(500 + seed)
     noise = torch.randn(count, pipe.unet.config.in_channels, size, size, generator=generator)
     scheduler = euler(pipe)
     scheduler.set_timesteps(steps)
-    return (*embeds, noise, scheduler.timesteps, scheduler.sigmas, GUIDANCE)
+    return (*embeds, noise, scheduler.timesteps, scheduler.sigmas, GUIDANCE[steps])
 
 
 def euler(pipe):
@@ -262,7 +321,7 @@ def _library_latents(seed: int, prompts: tuple, steps: int) -> torch.Tensor:
     library.set_progress_bar_config(disable=True)
     prompt_embeds, negative_prompt_embeds, noise, *_ = _drawing(seed, prompts, steps)
     embeds = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
-    settings = {"num_inference_steps": steps, "guidance_scale": GUIDANCE, "output_type": "latent"}
+    settings = {"num_inference_steps": steps, "guidance_scale": GUIDANCE[steps], "output_type": "latent"}
     return library(latents=noise, **embeds, **settings).images
 
 
@@ -297,8 +356,22 @@ MISTAKES = {
 def _made_by_mistake(seed: int, prompts: tuple, steps: int) -> dict:
     """Return hint -> the latents that this mistake leads to."""
     pipe, given = Pocket().resolve(), _drawing(seed, prompts, steps)
-    alone = {"the guidance is missing: the latents are those of the prompt alone": _loop(pipe, *given[:-1], 1.0)}
-    return {hint: _loop(pipe, *given, **options) for hint, options in MISTAKES.items()} | alone
+    text, negative, noise, timesteps, sigmas, scale = given
+    louder = noise * (1 + 1 / sigmas[0] ** 2) ** 0.5
+    others = {
+        "the guidance is missing: the latents are those of the prompt alone": (text, negative, noise, 1.0),
+        "guidance_scale is an argument, not always 4": (text, negative, noise, 4.0),
+        "every picture has its own negative prompt": (text, negative[:1].expand_as(negative), noise, scale),
+        "every picture has its own prompt": (text[:1].expand_as(text), negative, noise, scale),
+        "the start noise is multiplied by sigma itself, not by the root of sigma^2 + 1": (
+            text,
+            negative,
+            louder,
+            scale,
+        ),
+    }
+    made = {hint: _loop(pipe, *given, **options) for hint, options in MISTAKES.items()}
+    return made | {hint: _loop(pipe, *one, timesteps, sigmas, scale) for hint, (*one, scale) in others.items()}
 
 
 @check.effect
