@@ -72,6 +72,18 @@ def one_step_more(kept, timesteps, alphas_cumprod):
     return min(1.0, (enough(kept, timesteps, alphas_cumprod) + 1.5) / len(timesteps))
 
 
+def at_least_one_step(kept, timesteps, alphas_cumprod):
+    return min(1.0, (max(1, enough(kept, timesteps, alphas_cumprod)) + 0.5) / len(timesteps))
+
+
+def more_than_that(kept, timesteps, alphas_cumprod):
+    return min(1.0, (int((alphas_cumprod[timesteps].sqrt() > kept).sum()) + 0.5) / len(timesteps))
+
+
+def half_a_step_below(kept, timesteps, alphas_cumprod):
+    return max(0.0, (enough(kept, timesteps, alphas_cumprod) - 0.5) / len(timesteps))
+
+
 def strength_as_tensor(kept, timesteps, alphas_cumprod):
     return (alphas_cumprod[timesteps].sqrt() >= kept).float().mean()
 
@@ -100,6 +112,10 @@ def inside(low, high, f):
     return max(0, high // f - math.ceil(low / f))
 
 
+def sums(count, left, top, right, bottom, f):
+    return count(left, right, f) + count(top, bottom, f)
+
+
 def swapped_keys(*given):
     right = box(touched, corners)(*given)
     return {"any": right["corner"], "corner": right["any"]}
@@ -120,6 +136,15 @@ def grow_like_a_plus(cells, margin):
     for _ in range(margin):
         cells = (F.conv2d(cells, plus, padding=1) > 0).float()
     return cells
+
+
+def only_the_margin(mask, factor, margin):
+    return cells_by(F.max_pool2d)(mask, factor, margin) - cells_by(F.max_pool2d)(mask, factor, 0)
+
+
+def counted_neighbours(cells, margin):
+    side = 2 * margin + 1
+    return F.conv2d(cells, torch.ones(1, 1, side, side), padding=margin)
 
 
 def margin_in_pixels(mask, factor, margin):
@@ -171,6 +196,31 @@ def loop_for_one(pipe, scheduler, latents, noise, cells, text, negative, *rest):
     return one.expand_as(latents)
 
 
+def loop_with_one_noise(pipe, scheduler, latents, noise, *rest):
+    return loop(pipe, scheduler, latents, torch.stack([noise[0]] * len(noise)), *rest)
+
+
+def loop_with_one_prompt(pipe, scheduler, latents, noise, cells, text, *rest):
+    return loop(pipe, scheduler, latents, noise, cells, torch.stack([text[0]] * len(text)), *rest)
+
+
+def loop_with_the_empty_sentence(pipe, scheduler, latents, noise, cells, text, negative, *rest):
+    empty = pipe.encode_prompt("", pipe.device, len(latents), False)[0]
+    return loop(pipe, scheduler, latents, noise, cells, text, empty, *rest)
+
+
+def loop_that_rounds(*given):
+    return loop(*given, run=lambda steps: round(steps * given[7]))
+
+
+def loop_from_noise_at_strength_1(*given):
+    return loop(*given, start=(lambda latents, noise: noise) if given[7] == 1 else None)
+
+
+def loop_of_one_step_or_more(*given):
+    return loop(*given, run=lambda steps: max(1, int(steps * given[7])))
+
+
 def only_one_mask(pipe, scheduler, latents, noise, cells, *rest):
     return loop(pipe, scheduler, latents, noise, cells[:1], *rest)
 
@@ -185,6 +235,8 @@ WRONG = {
         ("not to the last", late(at=lambda timesteps, left: left[-1])),
         ("roots are missing", late(mix=lambda x, e, a: a * x + (1 - a) * e)),
         ("with the root", late(mix=lambda x, e, a: a**0.5 * x + (1 - a) * e)),
+        ("latents shrink", late(mix=lambda x, e, a: x + (1 - a).sqrt() * e)),
+        ("its place in the list", late(at=lambda timesteps, left: timesteps.tolist().index(left[0]))),
         ("changed places", late(mix=lambda x, e, a: a.sqrt() * e + (1 - a).sqrt() * x)),
         ("without noise", late(empty=False)),
         ("expected the shape", late_by_timestep),
@@ -201,6 +253,10 @@ WRONG = {
         ("plain number", strength_as_tensor),
         ("count the timesteps", lambda kept, timesteps, alphas_cumprod: 1 - kept),
         ("count the timesteps", lambda kept, timesteps, alphas_cumprod: 0.5),
+        ("even one step", at_least_one_step),
+        ("just this share", more_than_that),
+        ("not below", half_a_step_below),
+        ("steps are to run", lambda *given: round(min(1.0, above_one(*given)), 2)),
     ],
     "predict_cells": [
         ("the place of the box counts", box(lambda low, high, f: math.ceil((high - low) / f), corners)),
@@ -213,6 +269,14 @@ WRONG = {
         ("very left or top", box(touched, lambda low, high, f: touched(low, high, f) - 1)),
         ("count the multiples", box(touched, lambda low, high, f: high // f - low // f)),
         ("not every corner", box(touched, inside)),
+        ("not always 8", lambda *given: box(touched, corners)(*given[:4], 8)),
+        ("need not touch", box(lambda low, high, f: math.ceil((high - low) / f) + 1, corners)),
+        ("not only its width", box(touched, lambda low, high, f: (high - low) // f)),
+        ("need not be square", lambda a, b, c, d, f: box(touched, corners)(a, a, c, c, f)),
+        (
+            "do not add them",
+            lambda a, b, c, d, f: {"any": sums(touched, a, b, c, d, f), "corner": sums(corners, a, b, c, d, f)},
+        ),
         ("changed places", swapped_keys),
         ("got a number", lambda *given: box(touched, corners)(*given)["any"]),
     ],
@@ -224,6 +288,9 @@ WRONG = {
         ("must stay 0 or 1", cells_by(F.avg_pool2d)),
         ("turned round", lambda *given: 1 - cells_by(F.max_pool2d)(*given)),
         ("not in pixels", margin_in_pixels),
+        ("not always 1", lambda mask, f, margin: cells_by(F.max_pool2d)(mask, f, 1 if margin else 0)),
+        ("not only the margin", only_the_margin),
+        ("are not counted", cells_by(F.max_pool2d, counted_neighbours)),
         ("only at a corner", cells_by(F.max_pool2d, grow_like_a_plus)),
         ("too wide", cells_by(F.max_pool2d, lambda cells, m: F.max_pool2d(cells, 4 * m + 1, stride=1, padding=2 * m))),
         ("expected values of torch.float32", as_bool),
@@ -243,8 +310,15 @@ WRONG = {
         ("from that with it", looping(guide=lambda a, b, scale: b + scale * (b - a))),
         ("guidance is missing", looping(guide=lambda a, b, scale: b)),
         ("mask is turned round", loop_with_the_mask_turned),
-        ("in every row", only_one_mask),
-        ("strength 0", loop_for_one),
+        ("its own mask", only_one_mask),
+        ("its own noise", loop_with_one_noise),
+        ("its own prompt", loop_with_one_prompt),
+        ("the empty sentence", loop_with_the_empty_sentence),
+        ("not always 4", looping(guide=lambda a, b, scale: a + 4 * (b - a))),
+        ("do not round", loop_that_rounds),
+        ("at strength 1 too", loop_from_noise_at_strength_1),
+        ("strength 0", loop_of_one_step_or_more),
+        ("values differ", loop_for_one),
         ("values differ", lambda pipe, scheduler, latents, *rest: latents),
     ],
 }

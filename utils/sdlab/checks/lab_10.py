@@ -67,6 +67,12 @@ def _noised_at_zero(latents, noise, timesteps, strength, alphas_cumprod):
         "the noise belongs to the first timestep that is left, not to the last": lambda *a: _late(*a, at=10**6),
         "the roots are missing: sqrt(alphas_cumprod) and sqrt(1 - alphas_cumprod)": lambda *a: _late(*a, roots=(1, 1)),
         "the noise has the factor sqrt(1 - alphas_cumprod), with the root": lambda *a: _late(*a, roots=(0.5, 1)),
+        "the latents shrink as the noise comes: they have the factor sqrt(alphas_cumprod)": lambda *a: _late(
+            *a, roots=(0, 0.5)
+        ),
+        "look alphas_cumprod up at the timestep, not at its place in the list": lambda x, n, t, s, a: _late(
+            x, n, t, s, a.index_put((t,), a[torch.arange(len(t))])
+        ),
         "latents and noise have changed places": lambda *a: _late(*a, turn=True),
         "when no step is left, return the latents without noise": _noised_at_zero,
     },
@@ -92,15 +98,21 @@ def start_late(draws: Draws):
 @check.effect
 def strength_for(attempt, draws: Draws) -> str:
     """The largest strength that leaves a wanted share of the picture at the start."""
-    alphas_cumprod, counts = schedule(), [20, 49, 15, 7, 50, draws.integer(25, 40)]
+    counts = [20, 49, 15, 7, 50, 200, draws.integer(25, 40)]
     for steps in counts:
+        alphas_cumprod = schedule()
         timesteps = torch.arange(steps).flip(0) * (1000 // steps) + 1
         shares = alphas_cumprod[timesteps].sqrt()  # grows: the noisiest timestep comes first
-        wanted = [1.0, 0.0, draws.uniform(0.3, 0.6), draws.uniform(0.6, 0.9)]
+        wanted = [draws.uniform(0.3, 0.6), draws.uniform(0.6, 0.9)]
         for count in (1, steps // 2, steps - 1):  # between two neighbours: just this many timesteps have more
             wanted.append(float(shares[-count - 1 : len(shares) - count + 1].mean()))
-        for kept in wanted:
+        for kept in [*wanted, 1.0, 0.0]:
             _judge_strength(attempt(kept, timesteps, alphas_cumprod), kept, shares, alphas_cumprod[timesteps])
+    alphas_cumprod = ((1000 - torch.arange(1000)) / 1024).square()  # another schedule, its roots free of rounding
+    timesteps = torch.arange(951, 0, -50)
+    for kept in alphas_cumprod[timesteps[::6]].sqrt().tolist():
+        strength = attempt(kept, timesteps, alphas_cumprod)
+        _judge_strength(strength, kept, alphas_cumprod[timesteps].sqrt(), alphas_cumprod[timesteps])
     return f"the right steps run for {len(counts)} different numbers of steps"
 
 
@@ -112,7 +124,13 @@ def _judge_strength(strength, kept, shares, squares) -> None:
     if run == right:
         return
     said = f"with {steps} steps and kept = {kept:.3f}, {right} steps are to run, and int({steps} * strength) is {run}"
-    if round(steps * strength) == right:
+    if right == 0:
+        raise Wrong(f"{said}: even one step is too much here")
+    if run == int((shares > kept).sum()):
+        raise Wrong(f"{said}: a timestep at which just this share is left belongs to them")
+    if math.isclose(steps * strength, right - 0.5):
+        raise Wrong(f"{said}: int() cuts off, so aim half a step above the number of steps, not below")
+    if math.isclose(steps * strength, right):
         raise Wrong(
             f"{said}: a computer's {right} / {steps} can be a little too small, so aim between two steps, not at the "
             "very edge"
@@ -175,6 +193,19 @@ def _cells(left, top, right, bottom, f, *, touched=None, corners=None):
         "'corner': not every corner in the box is that of a cell that lies wholly in it": lambda a, b, c, d, f: _cells(
             a, b, c, d, f, corners=lambda low, high: max(0, high // f - _up(low, f))
         ),
+        "the factor is an argument, not always 8": lambda a, b, c, d, f: _cells(a, b, c, d, 8),
+        "a box need not touch one cell more than fit into its width": lambda a, b, c, d, f: _cells(
+            a, b, c, d, f, touched=lambda low, high: _up(high - low, f) + 1
+        ),
+        "'corner': the place of the box counts too, not only its width": lambda a, b, c, d, f: _cells(
+            a, b, c, d, f, corners=lambda low, high: (high - low) // f
+        ),
+        "rows and columns are counted each by themselves: a box need not be square": lambda a, b, c, d, f: _cells(
+            a, a, c, c, f
+        ),
+        "multiply the two sides, do not add them": lambda a, b, c, d, f: {
+            name: _cells(a, 0, c, 1, f)[name] + _cells(0, b, 1, d, f)[name] for name in ("any", "corner")
+        },
         "'any' and 'corner' have changed places": lambda *a: dict(
             zip(("any", "corner"), list(_cells(*a).values())[::-1], strict=True)
         ),
@@ -227,6 +258,11 @@ def _cross(cells, margin):
             *a, cells=lambda m, f: functional.avg_pool2d(m, f)
         ),
         "1 means redraw, so the mask must not be turned round": lambda *a: 1 - _mask(*a),
+        "the margin is an argument, not always 1": lambda m, f, g: _mask(m, f, min(g, 1)),
+        "the masked cells belong to it too, not only the margin around them": lambda *a: _mask(*a) - _mask(*a[:2], 0),
+        "the mask must stay 0 or 1: masked neighbours are not counted": lambda m, f, g: _mask(
+            m, f, g, grow=lambda cells: functional.avg_pool2d(cells, 2 * g + 1, 1, g, divisor_override=1)
+        ),
         "the margin is counted in cells, not in pixels": lambda m, f, g: functional.max_pool2d(
             functional.max_pool2d(m[:, None].float(), 2 * g + 1, stride=1, padding=g), f
         ),
@@ -286,23 +322,43 @@ def arguments(given, scheduler, strength: float, count: int = PEOPLE) -> tuple:
     return (scheduler, *rows, *(one[:count] for one in given.embeds), strength, GUIDANCE)
 
 
+TWO, NEGATIVE, WEAK = [WISH, "a cat wearing a yellow shirt"], "a man", 2.5
+FEW = {0.75: 5, 1.0: 2}  # strength -> number of steps
+
+
+@functools.lru_cache(maxsize=4)
+def _two(seed: int, strength: float) -> tuple:
+    """Return what ``redraw`` is called with for two portraits, each with its own prompt."""
+    pipe = Pocket().resolve()
+    scheduler, *rows = arguments(people(seed), ddim(pipe, FEW[strength]), strength, 2)[:4]
+    with torch.no_grad():
+        embeds = pipe.encode_prompt(TWO, pipe.device, 1, True, negative_prompt=[NEGATIVE] * 2)
+    return (scheduler, *rows, *embeds, strength, WEAK)
+
+
 @functools.lru_cache(maxsize=2)
 def _library_latents(seed: int) -> torch.Tensor:
-    """Return one portrait redrawn by the course's own loop, which its tests hold against diffusers."""
+    """Return two portraits redrawn by the course's own loop, which its tests hold against diffusers."""
     from ..drawing import use_sampler
     from ..image_to_image import redraw_latents
 
-    pipe, given = Pocket().resolve(), people(seed)
-    settings = {"strength": 0.75, "num_inference_steps": 4, "guidance_scale": GUIDANCE, "mask": given.cells[:1]}
-    with use_sampler(pipe, "ddim"):
-        return redraw_latents(pipe, given.latents[:1], given.noise[:1], [WISH], **settings)
+    _, clean, noise, cells, _, _, strength, scale = _two(seed, 0.75)
+    settings = {"strength": strength, "num_inference_steps": FEW[0.75], "guidance_scale": scale, "mask": cells}
+    with use_sampler(pipe := Pocket().resolve(), "ddim"):
+        return redraw_latents(pipe, clean, noise, TWO, negative_prompt=NEGATIVE, **settings)
+
+
+@functools.lru_cache(maxsize=2)
+def _whole_latents(seed: int) -> torch.Tensor:
+    """Return two portraits redrawn at strength 1, where the course's loop would start from noise alone."""
+    return _redraw(Pocket().resolve(), *_two(seed, 1.0))
 
 
 @torch.no_grad()
-def _redraw(pipe, scheduler, clean, noise, cells, text, negative, strength, scale, *, all_steps=False, pure=False,
+def _redraw(pipe, scheduler, clean, noise, cells, text, negative, strength, scale, *, count=None, pure=False,
             when="each", level="next", order=1, base="uncond"):  # fmt: skip
-    timesteps = scheduler.timesteps
-    timesteps = timesteps if all_steps else timesteps[len(timesteps) - int(len(timesteps) * strength) :]
+    steps = len(scheduler.timesteps)
+    timesteps = scheduler.timesteps[steps - (count or (lambda product: int(product)))(steps * strength) :]
     sample = noise if pure else scheduler.add_noise(clean, noise, timesteps[:1])
     for number, t in enumerate(timesteps):
         rows, embeds = torch.cat([sample, sample]), torch.cat([negative, text])
@@ -318,7 +374,8 @@ def _redraw(pipe, scheduler, clean, noise, cells, text, negative, strength, scal
 
 
 MISTAKES = {
-    "the strength is ignored: all steps run": {"all_steps": True},
+    "the strength is ignored: all steps run": {"count": lambda product: FEW[0.75]},
+    "cut off what stands after the point of steps * strength, do not round": {"count": round},
     "start with the noised picture, not with noise alone": {"pure": True},
     "the mask is not used": {"when": "never"},
     "the mask must act in every step, not only at the end": {"when": "end"},
@@ -333,27 +390,38 @@ MISTAKES = {
 def _made_by_mistake(seed: int) -> dict:
     """Return hint -> the latents that this mistake leads to."""
     pipe = Pocket().resolve()
-    scheduler, clean, noise, cells, *rest = arguments(people(seed), ddim(pipe, 4), 0.75, 1)
-    given = (pipe, scheduler, clean, noise, cells, *rest)
-    turned = _redraw(pipe, scheduler, clean, noise, 1 - cells, *rest)
-    found = {hint: _redraw(*given, **options) for hint, options in MISTAKES.items()}
-    found["the guidance is missing: the latents are those of the prompt alone"] = _redraw(*given[:-1], 1.0)
-    return found | {"the mask is turned round: 1 is where the picture is redrawn": turned}
+    names = ("scheduler", "clean", "noise", "cells", "text", "negative", "strength", "scale")
+    given = dict(zip(names, _two(seed, 0.75), strict=True))
+    empty = people(seed).embeds[1][:2]
+    others = {
+        "the guidance is missing: the latents are those of the prompt alone": {"scale": 1.0},
+        "guidance_scale is an argument, not always 4": {"scale": 4.0},
+        "the mask is turned round: 1 is where the picture is redrawn": {"cells": 1 - given["cells"]},
+        "every picture has its own mask": {"cells": given["cells"][:1]},
+        "every picture has its own noise": {"noise": given["noise"][:1].expand_as(given["noise"])},
+        "every picture has its own prompt": {"text": given["text"][:1].expand_as(given["text"])},
+        "use negative_prompt_embeds: they need not be those of the empty sentence": {"negative": empty},
+    }
+    found = {hint: _redraw(pipe, **given, **options) for hint, options in MISTAKES.items()}
+    return found | {hint: _redraw(pipe, **given | other) for hint, other in others.items()}
 
 
 @check.effect
 def redraw(attempt, draws: Draws) -> str:
     """The late loop with a mask: identity at strength 0, equal to the course's, and what is asked for arrives."""
     given, pipe = people(draws.seed), Pocket().resolve()
-    latents = attempt(Pocket(), *arguments(given, ddim(pipe, 4), 0.75, 1))
+    latents = attempt(Pocket(), *_two(draws.seed, 0.75))
     if said := difference(latents, _library_latents(draws.seed), atol=1e-2, rtol=1e-2):
         raise Wrong(_hint(latents, draws.seed) or f"compared with the course's own loop after three steps: {said}")
+    latents = attempt(Pocket(), *_two(draws.seed, 1.0))
+    if said := difference(latents, _whole_latents(draws.seed), atol=1e-2, rtol=1e-2):
+        raise Wrong(f"at strength 1 too the loop starts with the noised picture, and then runs all steps: {said}")
     same = attempt(Pocket(), *arguments(given, ddim(pipe, 4), 0.0, 2))
     if said := difference(same, given.latents[:2]):
         raise Wrong(f"strength 0 runs no step and must return the latents as they came: {said}")
     latents = attempt(Pocket(), *arguments(given, ddim(pipe, STEPS), 1.0))
     if not isinstance(latents, torch.Tensor) or latents.shape != given.latents.shape:
-        raise Wrong("for one portrait it works, but for six of them the latents have another shape")
+        raise Wrong("for two portraits it works, but for six of them the latents have another shape")
     if difference(latents * (1 - given.cells), given.latents * (1 - given.cells)):
         raise Wrong("at the end the latents outside the mask must be those of the picture, in every row of the batch")
     return _judge(latents, given)
