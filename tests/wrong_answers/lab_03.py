@@ -58,6 +58,31 @@ def batch_in_place(x_0, noise, timesteps, alphas_cumprod):
     return x_0 + (1 - kept).sqrt() * noise
 
 
+def batch_with_one_root(x_0, noise, timesteps, alphas_cumprod):
+    kept = shaped(alphas_cumprod[timesteps], x_0)
+    return kept.sqrt() * x_0 + (1 - kept) * noise
+
+
+def batch_with_the_other_root(x_0, noise, timesteps, alphas_cumprod):
+    kept = shaped(alphas_cumprod[timesteps], x_0)
+    return kept * x_0 + (1 - kept).sqrt() * noise
+
+
+def stable_diffusions(alphas_cumprod):
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    return (1 - betas).cumprod(dim=0).to(alphas_cumprod.dtype)
+
+
+def batch_of_stable_diffusion_only(latents, alphas_cumprod, seed):
+    return batch()(latents, stable_diffusions(alphas_cumprod), seed)
+
+
+def batch_of_an_unseeded_generator(latents, alphas_cumprod, seed):
+    generator = torch.Generator()
+    generator.seed()
+    return batch()(latents, alphas_cumprod, int(torch.randint(10**9, (), generator=generator)))
+
+
 def jumping(kept, added=None):
     def jump_between(x_s, noise, s, t, alphas_cumprod):
         picture = kept(alphas_cumprod, s, t)
@@ -65,6 +90,10 @@ def jumping(kept, added=None):
         return picture**0.5 * x_s + rest**0.5 * noise
 
     return jump_between
+
+
+def level_difference(alphas_cumprod, s, t):
+    return ((1 - alphas_cumprod[t]).sqrt() - (1 - alphas_cumprod[s]).sqrt()) ** 2
 
 
 def jump_without_roots(x_s, noise, s, t, alphas_cumprod):
@@ -130,6 +159,8 @@ WRONG = {
         ("without - 1", batch_counted_from_one),
         ("not the last factor alone", batch_of_single_steps),
         ("not shrunk", batch_that_only_adds),
+        ("the noise's factor lacks its root", batch_with_one_root),
+        ("the picture's factor lacks its root", batch_with_the_other_root),
         ("dtype of x_0", batch_in_single_precision),
         ("in place", batch_in_place),
         ("values differ", lambda x_0, noise, timesteps, alphas_cumprod: x_0),
@@ -143,13 +174,17 @@ WRONG = {
         ("old noise shrinks as well", jumping(lambda a, s, t: a[t] / a[s], lambda a, s, t: (1 - a[t]) - (1 - a[s]))),
         ("one step too many", jumping(lambda a, s, t: a[t] / (a[s - 1] if s > 0 else 1))),
         ("one step too few", jumping(lambda a, s, t: a[t - 1] / a[s])),
-        ("values differ", jumping(lambda a, s, t: a[t - s])),
+        ("belongs to the first steps of all", jumping(lambda a, s, t: a[t - s])),
+        ("values differ", lambda x_s, noise, s, t, alphas_cumprod: x_s),
+        ("only variances can", jumping(lambda a, s, t: a[t] / a[s], level_difference)),
+        ("this is another schedule", jumping(lambda a, s, t: stable_diffusions(a)[t] / stable_diffusions(a)[s])),
     ],
     "numbers_to_average": [
         ("must be squared", averaging(lambda v, a: ((1 - a) / a) ** 0.5 / abs(v))),
         ("other way round", averaging(lambda v, a: a / (1 - a) * v**2)),
         ("value is missing", averaging(lambda v, a: (1 - a) / a)),
         ("value counts squared", averaging(lambda v, a: (1 - a) / a / abs(v))),
+        ("never negative", averaging(lambda v, a: (1 - a) / a / v)),
         ("the picture shrinks too", averaging(lambda v, a: (1 - a) / v**2)),
         ("not 1", averaging(lambda v, a: 1 / a / v**2)),
         ("roots are taken already", averaging(lambda v, a: (1 - a) ** 2 / (a * v) ** 2)),
@@ -165,7 +200,7 @@ WRONG = {
         ("nothing was repaired", lambda betas: betas),
         ("as many betas as before", repairing(stretch, lambda shares: to_betas(shares)[1:])),
         ("square the shares first", repairing(stretch, betas_without_squares)),
-        ("stretched to 1", repairing(lambda shares: (shares - shares[-1]) / (shares[0] - shares[-1]), to_betas)),
+        ("not to begin at 1", repairing(lambda shares: (shares - shares[-1]) / (shares[0] - shares[-1]), to_betas)),
         ("the last beta to 1 alone", last_beta_one),
     ],
     "training_batch": [
@@ -175,12 +210,16 @@ WRONG = {
         ("one whole number for each", batch(told=lambda t: t[:1])),
         ("both included", batch(timesteps=lambda b, g: torch.randint(1, 1000, (b,), generator=g))),
         ("both included", batch(timesteps=lambda b, g: torch.randint(999, (b,), generator=g))),
-        ("equally often", batch(timesteps=lambda b, g: torch.randint(1000, (1,), generator=g).expand(b))),
+        ("a timestep of its own", batch(timesteps=lambda b, g: torch.randint(1000, (1,), generator=g).expand(b))),
         ("equally often", batch(timesteps=lambda b, g: (1000 * torch.rand(b, generator=g) ** 2).long())),
         ("run from 0 to 999", batch(timesteps=lambda b, g: torch.randint(1, 1001, (b,), generator=g))),
         ("in any order", batch(timesteps=lambda b, g: torch.arange(b) * 1000 // b)),
         ("mean 0.50", batch(noise=lambda x, g: torch.rand(x.shape, generator=g))),
         ("standard deviation 0.00", batch(noise=lambda x, g: torch.randn(x[:1].shape, generator=g).expand(x.shape))),
+        ("no bell curve", batch(noise=lambda x, g: (2 * torch.rand(x.shape, generator=g) - 1) * 3**0.5)),
+        ("noise of its own", batch(noise=lambda x, g: torch.randn(x[:, :1].shape, generator=g).expand(x.shape))),
+        ("whatever the schedule", batch_of_stable_diffusion_only),
+        ("the same seed must give the same batch", batch_of_an_unseeded_generator),
         ("another seed", batch(seeded=False)),
         ("misses it by", batch(given=lambda noise: noise.roll(1, 0))),
         ("misses it by", batch(mix=lambda x, n, a: a * x + (1 - a) * n)),

@@ -58,6 +58,13 @@ def step_of_ddpm(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, eta, noise
     return mean + ((1 - alpha_prod_t_prev) / (1 - alpha_prod_t) * (1 - alpha)).sqrt() * noise
 
 
+def step_scaled_for_the_start(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, eta, noise):
+    def rest(there, variance):
+        return (1 - alpha_prod_t - variance).sqrt()
+
+    return stepping(rest=rest)(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, eta, noise)
+
+
 def step_with_its_own_noise(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, eta, noise):
     return stepping()(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, eta, torch.randn_like(sample))
 
@@ -94,6 +101,20 @@ def guess_that_needs_a_label(noisy, alpha_prod_t, data, labels, wanted):
     return (-distances / (2 * (1 - alpha_prod_t))).softmax(dim=1) @ kept
 
 
+def guess_by_part_of_the_label(noisy, alpha_prod_t, data, labels, wanted):
+    kept = data if wanted is None else data[[wanted in label for label in labels]]
+    return guessing(rows="all")(noisy, alpha_prod_t, kept, labels, wanted)
+
+
+def guess_with_weights_set_to_zero(noisy, alpha_prod_t, data, labels, wanted):
+    distances = (noisy[:, None] - alpha_prod_t.sqrt() * data).square().sum(dim=2)
+    weights = (-distances / (2 * (1 - alpha_prod_t))).softmax(dim=1)
+    for row, label in enumerate(labels):
+        if wanted is not None and label != wanted:
+            weights[:, row] = 0
+    return weights @ data
+
+
 def climbing(mix):
     def step_up(noise_pred, sample, alpha_prod_t, alpha_prod_t_next):
         guess = (sample - (1 - alpha_prod_t).sqrt() * noise_pred) / alpha_prod_t.sqrt()
@@ -107,6 +128,10 @@ WRONG = {
         ("kind of the prediction is ignored", read_everything_as_noise),
         ("divide by the root", reading(epsilon=lambda o, x, keep, add: x - add * o)),
         ("factors are the roots", reading(epsilon=lambda o, x, keep, add: (x - add**2 * o) / keep**2)),
+        ("only its share", reading(epsilon=lambda o, x, keep, add: x - o)),
+        ("for 'v_prediction', the factors", reading(v_prediction=lambda o, x, keep, add: keep**2 * x - add**2 * o)),
+        ("signs are turned round", reading(v_prediction=lambda o, x, keep, add: add * o - keep * x)),
+        ("for 'v_prediction', the two roots", reading(v_prediction=lambda o, x, keep, add: add * x - keep * o)),
         ("taken away, not added", reading(epsilon=lambda o, x, keep, add: (x + add * o) / keep)),
         ("for 'epsilon', the two roots are swapped", reading(epsilon=lambda o, x, keep, add: (x - keep * o) / add)),
         ("the sign before v", reading(v_prediction=lambda o, x, keep, add: keep * x + add * o)),
@@ -127,6 +152,9 @@ WRONG = {
         ("last factor is 1 minus", stepping(spread=lambda a, b, eta: eta**2 * (1 - b) / (1 - a))),
         ("not their difference", stepping(spread=lambda a, b, eta: eta**2 * (1 - b) / (1 - a) * (b - a))),
         ("upside down", stepping(spread=lambda a, b, eta: eta**2 * (1 - a) / (1 - b) * (1 - a / b))),
+        ("the first factor", stepping(spread=lambda a, b, eta: eta**2 * (1 - a / b))),
+        ("where the step ends", step_scaled_for_the_start),
+        ("not subtracted", stepping(fresh=lambda variance: -variance.sqrt())),
         ("fresh noise is missing", stepping(fresh=lambda variance: 0.0)),
         ("two places are swapped", lambda e, x, a, b, eta, z: stepping()(e, x, b, a, eta, z)),
         ("values differ", step_with_its_own_noise),
@@ -146,6 +174,7 @@ WRONG = {
             "noise that is left",
             placing(lambda x, c, a, b: b**0.5 * c + (x - a**0.5 * c) / (1 - a) ** 0.5),
         ),
+        ("take out its share", placing(lambda x, c, a, b: b**0.5 * c + ((1 - b) / (1 - a)) ** 0.5 * (x - c))),
         ("a straight line", placing(lambda x, c, a, b: ((1 - b) * x + (b - a) * c) / (1 - a))),
         (
             "start are swapped",
@@ -160,6 +189,10 @@ WRONG = {
         ("not their mean", guessing(distance=lambda difference: difference.square().mean(dim=2))),
         ("square the distances", guessing(distance=lambda difference: difference.norm(dim=2))),
         ("data shrinks with the root", guessing(shrink=lambda a: a)),
+        ("before the two are compared", guessing(shrink=lambda a: 1.0)),
+        ("is in 'woman' as well", guess_by_part_of_the_label),
+        ("no longer add up to 1", guess_with_weights_set_to_zero),
+        ("the likelier ones must weigh more", guessing(weigh=lambda e: torch.full_like(e, 1 / e.shape[1]))),
         ("factor 2", guessing(weigh=lambda exponents: (2 * exponents).softmax(dim=1))),
         ("not the noisy rows", guessing(noisy_too=lambda x, a: x * a.sqrt())),
         ("each noisy row", guessing(weigh=lambda exponents: exponents.softmax(dim=0))),

@@ -36,6 +36,12 @@ def _noised(x_0, noise, timesteps, alphas_cumprod, *, roots=True, swap=False, pl
     mistakes={
         "without the roots the variance does not stay at 1": lambda *a: _noised(*a, roots=False),
         "the two roots are swapped: alpha-bar belongs to the picture": lambda *a: _noised(*a, swap=True),
+        "the noise's factor lacks its root: it is the root of 1 - alpha-bar": lambda x, n, t, a: (
+            _noised(x, torch.zeros_like(n), t, a) + _noised(torch.zeros_like(x), n, t, a, roots=False)
+        ),
+        "the picture's factor lacks its root: it is the root of alpha-bar": lambda x, n, t, a: (
+            _noised(x, torch.zeros_like(n), t, a, roots=False) + _noised(torch.zeros_like(x), n, t, a)
+        ),
         "each sample has a timestep of its own: use all of them, not the first for everybody": lambda x, n, t, a: (
             _noised(x, n, t[:1].expand(len(t)), a)
         ),
@@ -106,6 +112,15 @@ def _jumped(x_s, noise, kept, added=None, *, roots=True):
             x, n, a[t] / (a[s - 1] if s else 1.0)
         ),
         "one step too few: step t belongs to the jump": lambda x, n, s, t, a: _jumped(x, n, a[t - 1] / a[s]),
+        "alpha-bar of t - s belongs to the first steps of all; those after s have larger betas": lambda x, n, s, t, a: (
+            _jumped(x, n, a[t - s])
+        ),
+        "noise levels cannot be subtracted, only variances can, and the old noise has shrunk": lambda x, n, s, t, a: (
+            _jumped(x, n, a[t] / a[s], ((1 - a[t]).sqrt() - (1 - a[s]).sqrt()) ** 2)
+        ),
+        "alphas_cumprod is an argument: this is another schedule, not Stable Diffusion's": lambda x, n, s, t, a: (
+            _jumped(x, n, (sd_alphas_cumprod(a.dtype)[t] / sd_alphas_cumprod(a.dtype)[s]))
+        ),
     },
 )
 def jump_between(draws: Draws):
@@ -116,6 +131,8 @@ def jump_between(draws: Draws):
     for shape in [(2, 5), (2, 2, 3, 3)]:
         s = draws.integer(1, 500)
         yield (draws.normal(*shape), draws.normal(*shape), s, draws.integer(s + 50, 999), schedule.float())
+    short = (1 - torch.linspace(0.01, 0.3, 20)).cumprod(dim=0)
+    yield (draws.normal(4, 3), draws.normal(4, 3), draws.integer(1, 9), draws.integer(12, 19), short)
 
 
 def numbers_from_diffusers(value, t, alphas_cumprod):
@@ -141,6 +158,7 @@ def numbers_from_diffusers(value, t, alphas_cumprod):
         "value counts squared, like everything that is compared with a variance": lambda v, t, a: (
             (1 - a[t]) / (a[t] * abs(v))
         ).item(),
+        "value counts squared, so that n is never negative": lambda v, t, a: ((1 - a[t]) / (a[t] * v)).item(),
         "the picture shrinks too: what is left of value is the root of alpha-bar times value": lambda v, t, a: (
             (1 - a[t]) / v**2
         ).item(),
@@ -198,7 +216,7 @@ def _shares(betas):
         "the betas belong to alpha-bar: square the shares first": lambda b: (
             1 - torch.cat([_stretched(_shares(b))[:1], _stretched(_shares(b))[1:] / _stretched(_shares(b))[:-1]])
         ),
-        "stretched to 1 at the beginning: it must keep its first value": lambda b: _betas(
+        "the first beta is not 0: the curve is not to begin at 1, but to keep its first value": lambda b: _betas(
             _stretched(_shares(b)) / _shares(b)[0]
         ),
         "setting the last beta to 1 alone leaves a jump at the end: shift and stretch the whole curve": lambda b: (
@@ -247,6 +265,8 @@ def training_batch(attempt, draws: Draws) -> str:
     latents = portrait_latents(draws.seed)
     noisy, noise, timesteps = attempt(latents, schedule, draws.seed)
     _check_kinds(noisy, noise, timesteps, latents)
+    if noise.mean(dim=1).std() > 0.7 or noise.mean(dim=(2, 3)).std() > 0.2:
+        raise Wrong("every number needs noise of its own, in each channel and at each place, not the same for several")
     predict = noise_predictor(Pocket().resolve())
     noise_pred, right = predict(noisy, timesteps), noise_of_diffusers(latents, noise, timesteps, schedule)
     loss, usual = ((n - noise).square().mean().item() for n in (noise_pred, predict(right, timesteps)))
@@ -261,7 +281,17 @@ def training_batch(attempt, draws: Draws) -> str:
             "when the noise that the U-Net finds is taken away, the picture is not left as strong as it should be at "
             "its timestep: look at both factors, and at the timestep that you return"
         )
+    _check_given_schedule(attempt, draws)
     return "the pocket U-Net finds your noise as well as in examples made rightly"
+
+
+def _check_given_schedule(attempt, draws: Draws) -> None:
+    """Raise Wrong unless latents of another shape are mixed by the alpha-bars that are handed in."""
+    latents, schedule = draws.normal(6, 3, 5, 7), (1 - torch.linspace(0.0001, 0.02, 1000)).cumprod(dim=0)
+    noisy, noise, timesteps = attempt(latents, schedule, draws.seed)
+    _check_kinds(noisy, noise, timesteps, latents)
+    if not torch.allclose(noisy, noise_of_diffusers(latents, noise, timesteps, schedule), atol=1e-4):
+        raise Wrong("alphas_cumprod is an argument: mix by the alpha-bars you are given, whatever the schedule")
 
 
 def _check_kinds(noisy, noise, timesteps, latents) -> None:
@@ -292,16 +322,25 @@ def _check_chance(attempt, schedule, draws: Draws) -> None:
     (_, noise, timesteps), (_, other, _) = batches
     if timesteps.min() < 0 or timesteps.max() > 999:
         raise Wrong(f"the timesteps run from 0 to 999, yours from {timesteps.min()} to {timesteps.max()}")
+    if timesteps.min() == timesteps.max():
+        raise Wrong("every sample needs a timestep of its own, and all of yours have the same")
     counts = torch.histc(timesteps.float(), bins=10, min=0, max=1000)
     if timesteps.min() > 0 or timesteps.max() < 999 or counts.min() < 1700 or counts.max() > 2300:
         raise Wrong("every timestep from 0 to 999, both included, must be drawn equally often")
     if (timesteps[1:] >= timesteps[:-1]).float().mean() > 0.6:
         raise Wrong("the timesteps must come in any order, by chance")
-    mean, spread = noise.mean().item(), noise.std().item()
-    if abs(mean) > 0.05 or abs(spread - 1) > 0.05 or noise.abs().max() < 2.5:
+    mean, spread, inside = noise.mean().item(), noise.std().item(), (noise.abs() < 1).float().mean().item()
+    if abs(mean) > 0.05 or abs(spread - 1) > 0.05:
         raise Wrong(
             f"noise must be Gaussian, with mean 0 and standard deviation 1; yours has mean {mean:.2f} and standard "
             f"deviation {spread:.2f}"
         )
+    if abs(inside - 0.683) > 0.03 or noise.abs().max() < 2.5:
+        raise Wrong(
+            f"mean and standard deviation of the noise are right, but it is no bell curve: {inside:.0%} of it lie "
+            "between -1 and 1, and of Gaussian noise 68%"
+        )
     if torch.equal(noise, other):
         raise Wrong("another seed must give other noise: make a torch.Generator of your seed, and hand it on")
+    if not torch.equal(noise, attempt(zeros, schedule, draws.seed)[1]):
+        raise Wrong("the same seed must give the same batch: draw with a torch.Generator of that seed")

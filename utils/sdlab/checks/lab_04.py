@@ -42,6 +42,9 @@ def _original(model_output, noisy, kept, kind, **wrong):
         "for 'epsilon', the factors are the roots of alpha-bar and of 1 - alpha-bar": lambda *a: _original(
             *a, epsilon=lambda o, x, keep, add: (x - add**2 * o) / keep**2
         ),
+        "for 'epsilon', not all of the noise is in the sample, only its share, and the picture shrank": lambda *a: (
+            _original(*a, epsilon=lambda o, x, keep, add: x - o)
+        ),
         "for 'epsilon', the noise is taken away, not added": lambda *a: _original(
             *a, epsilon=lambda o, x, keep, add: (x + add * o) / keep
         ),
@@ -50,6 +53,15 @@ def _original(model_output, noisy, kept, kind, **wrong):
         ),
         "for 'v_prediction', the sign before v is wrong": lambda *a: _original(
             *a, v_prediction=lambda o, x, keep, add: keep * x + add * o
+        ),
+        "for 'v_prediction', the factors are the roots of alpha-bar and of 1 - alpha-bar": lambda *a: _original(
+            *a, v_prediction=lambda o, x, keep, add: keep**2 * x - add**2 * o
+        ),
+        "for 'v_prediction', all signs are turned round: v is subtracted from the sample": lambda *a: _original(
+            *a, v_prediction=lambda o, x, keep, add: add * o - keep * x
+        ),
+        "for 'v_prediction', the two roots are swapped": lambda *a: _original(
+            *a, v_prediction=lambda o, x, keep, add: add * x - keep * o
         ),
         "for 'v_prediction', the two roots are swapped: that is the noise": lambda *a: _original(
             *a, v_prediction=lambda o, x, keep, add: add * x + keep * o
@@ -120,6 +132,15 @@ def _step(noise_pred, sample, here, there, eta, noise, *, spread=None, rest=None
         "the last factor is 1 minus the quotient of the two alpha-bars, not their difference": lambda *a: _step(
             *a, spread=lambda here, there, eta: eta**2 * (1 - there) / (1 - here) * (there - here)
         ),
+        "the first factor, the quotient of the two amounts of noise, is missing": lambda *a: _step(
+            *a, spread=lambda here, there, eta: eta**2 * (1 - here / there)
+        ),
+        "the predicted noise is scaled for where the step ends: 1 - alpha_prod_t_prev, not alpha_prod_t": (
+            lambda e, x, here, there, eta, z: _step(
+                e, x, here, there, eta, z, rest=lambda there, variance: 1 - here - variance
+            )
+        ),
+        "the fresh noise is added, not subtracted": lambda *a: _step(*a, fresh=lambda variance: -(variance**0.5)),
         "the fresh noise is missing": lambda *a: _step(*a, fresh=lambda variance: 0 * variance),
         "the two places are swapped: the guess is made at alpha_prod_t": lambda e, x, here, there, eta, z: _step(
             e, x, there, here, eta, z
@@ -155,6 +176,9 @@ def place_by_walking(start, value, alpha_prod_start, alpha_prod_now):
         "the walk ends at value only where alpha-bar is 1; before, noise is left": lambda x, c, a, b: c,
         "the noise is what is left of the start when the share of value is taken out": lambda x, c, a, b: (
             b**0.5 * c + (1 - b) ** 0.5 * x
+        ),
+        "value has shrunk at the start as well: take out its share, not all of it": lambda x, c, a, b: (
+            b**0.5 * c + (1 - b) ** 0.5 * (x - c) / (1 - a) ** 0.5
         ),
         "the noise must be divided by the root of 1 - alpha-bar at the start": lambda x, c, a, b: (
             b**0.5 * c + (1 - b) ** 0.5 * (x - a**0.5 * c)
@@ -193,10 +217,18 @@ def guess_of_the_exact_denoiser(noisy, alpha_prod_t, data, labels, wanted):
 
 def _guess(noisy, kept, data, labels, wanted, *, power=2, roots=True, width=2, dim=1, average=False, nearest=False):
     data = data[[label == wanted or wanted is None for label in labels]]
-    distances = (noisy[:, None] - (kept**0.5 if roots else kept) * data[None]) ** 2
+    factor = kept**0.5 if roots else kept if roots is False else 1.0
+    distances = (noisy[:, None] - factor * data[None]) ** 2
     distances = (distances.mean(dim=2) if average else distances.sum(dim=2)) ** (power / 2)
     weights = torch.softmax(-distances / (width * (1 - kept)), dim=dim)
     return data[weights.argmax(dim=1)] if nearest else weights @ data
+
+
+def _guess_struck_out(noisy, kept, data, labels, wanted):
+    """Weigh all rows, and only then strike out those with other labels."""
+    distances = (noisy[:, None] - kept**0.5 * data[None]).square().sum(dim=2)
+    stays = torch.tensor([label == wanted or wanted is None for label in labels])
+    return (torch.softmax(-distances / (2 * (1 - kept)), dim=1) * stays) @ data
 
 
 @check.exercise(
@@ -211,6 +243,16 @@ def _guess(noisy, kept, data, labels, wanted, *, power=2, roots=True, width=2, d
         ),
         "square the distances": lambda *a: _guess(*a, power=1),
         "data shrinks with the root of alpha-bar": lambda *a: _guess(*a, roots=False),
+        "data must shrink like the clean sample did before the two are compared": lambda *a: _guess(*a, roots=None),
+        "compare labels with ==, for 'man' is in 'woman' as well": lambda x, k, d, la, w: _guess(
+            x, k, d, [w if w is not None and w in label else label for label in la], w
+        ),
+        "without the rows of other labels the weights no longer add up to 1: leave these rows out first": (
+            _guess_struck_out
+        ),
+        "that is the mean of the rows; the likelier ones must weigh more": lambda x, k, d, la, w: _guess(
+            x, k, d, la, w, width=1e12
+        ),
         "the factor 2 below the distances is missing": lambda *a: _guess(*a, width=1),
         "shrink data, not the noisy rows, by the root of alpha-bar": lambda x, k, d, la, w: _guess(
             x * k**0.5, k, d, la, w
@@ -232,6 +274,7 @@ def best_guess_of(draws: Draws):
     data = draws.normal(8, 1200, dtype=torch.float64)  # so long that every weight is 0 before the division
     yield (draws.normal(4, 1200, dtype=torch.float64), torch.tensor(0.3), data, ["cat", "dog"] * 4, "dog")
     yield (draws.normal(2, 3, dtype=torch.float64), torch.tensor(0.5), data[:5, :3], list("vwxyz"), "x")
+    yield (draws.normal(4, 2), torch.tensor(0.4), draws.normal(9, 2), ["woman", "man", "cat"] * 3, "man")
 
 
 @functools.cache
