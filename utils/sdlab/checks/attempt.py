@@ -52,7 +52,7 @@ def call_here(answer, arguments: tuple):
         raise NotAttempted("not attempted yet")
     if not callable(answer):
         raise Wrong(f"give the check your function itself, not {type(answer).__name__}")
-    given = [argument.resolve() if isinstance(argument, Pocket) else copy.deepcopy(argument) for argument in arguments]
+    given = copies(arguments)
     with torch.random.fork_rng(devices=[]):
         result = _result_of(answer, given)
     for place, (before, after) in enumerate(zip(arguments, given, strict=True), start=1):
@@ -62,6 +62,11 @@ def call_here(answer, arguments: tuple):
         return plain(result)
     except NotPlain as error:
         raise Wrong(f"the function returned {error}; return plain numbers, tensors, strings or lists") from None
+
+
+def copies(arguments: tuple) -> list:
+    """Return what a function is really called with: a copy of each argument, the loaded pipeline for a Pocket."""
+    return [argument.resolve() if isinstance(argument, Pocket) else copy.deepcopy(argument) for argument in arguments]
 
 
 def _result_of(answer, given: list):

@@ -3,13 +3,12 @@
 A lab module builds one :class:`Lab` called ``check``; the notebook says ``check.gradient_step(gradient_step)``.
 """
 
-import copy
 import inspect
 from collections.abc import Callable, Iterable
 
 import torch
 
-from .attempt import Pocket, call
+from .attempt import call, copies
 from .compare import ATOL, RTOL, difference
 from .outcome import MARKS, NOT_CHECKED, RIGHT, CheckError, Wrong
 from .plain import NotPlain, plain
@@ -147,10 +146,9 @@ class _Comparison:
 
 def answered(function: Callable, arguments: tuple):
     """Return the plain result of one of our own functions on copies of ``arguments``."""
-    given = [argument.resolve() if isinstance(argument, Pocket) else copy.deepcopy(argument) for argument in arguments]
     with torch.random.fork_rng(devices=[]):
         try:
-            return plain(function(*given))
+            return plain(function(*copies(arguments)))
         except NotPlain as error:
             raise TypeError(f"{function.__name__} returned {error}") from None
 

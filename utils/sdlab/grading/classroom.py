@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -132,12 +133,14 @@ def _grade_parts(task: Task, row: Row, parts) -> None:
         write_feedback(parts, result, title=f"{row.lab}: {row.student}", file=task.feedback / page)
 
 
+@functools.cache  # a process grades many submissions
 def _sources(course: Path) -> dict:
     from .labs import lab_names
 
     return {name: read_notebook(course / "solutions" / name / f"{name}.ipynb") for name in lab_names(course)}
 
 
+@functools.cache
 def _stubs(course: Path, name: str) -> dict[str, str]:
     lab = read_notebook(course / "labs" / name / f"{name}.ipynb")
     return {key_of(cell): cell.source for cell in lab.cells if key_of(cell)}
@@ -150,6 +153,7 @@ class Classroom:
         self.tasks, self.store = tasks, store
         self.workers = workers or max(1, min(os.cpu_count() or 1, len(tasks)))
         self.rows: dict[int, Row] = {}
+        self.solutions = {course: _solutions_hash(course) for course in {task.course for task in tasks}}
 
     def run(self, progress: Callable[[int, int, Row | None], None] = lambda done, total, row: None) -> list[Row]:
         """Grade what is not yet graded; return a row for each submission, in their order.
@@ -201,8 +205,14 @@ class Classroom:
     def _key(self, task: Task) -> str:
         """Return a name for a submission as it is now, so that a changed one is graded again."""
         about = f"{task.submission.shown}|{task.lab}|{task.limits}|{task.feedback}".encode()
-        solutions = b"".join(file.read_bytes() for file in sorted((task.course / "solutions").glob("*/*.ipynb")))
-        return hashlib.sha256(about + task.submission.file.read_bytes() + solutions).hexdigest()[:32]
+        data = about + task.submission.file.read_bytes() + self.solutions[task.course]
+        return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _solutions_hash(course: Path) -> bytes:
+    """Return a hash of all solutions: when one changes, its submissions are graded again."""
+    files = sorted((course / "solutions").glob("*/*.ipynb"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).digest()
 
 
 def _quiet() -> None:

@@ -170,10 +170,9 @@ class _Run:
         import torch
 
         names = {"__builtins__": builtins, "check": self.check, "torch": torch, "np": numpy}
-        tree = ast.walk(ast.parse(source))
-        used = {node.id: type(node.ctx) for node in tree if isinstance(node, ast.Name)}
-        stored = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-        for name in used:
+        found = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Name)]
+        stored = {node.id for node in found if isinstance(node.ctx, ast.Store)}
+        for name in dict.fromkeys(node.id for node in found):
             if name not in names and name not in stored and not hasattr(builtins, name):
                 names[name] = self._learners(name)
         return names

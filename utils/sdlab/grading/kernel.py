@@ -6,6 +6,7 @@ import os
 import pickle
 import queue
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -74,7 +75,9 @@ class LearnerKernel:
         self.manager = KernelManager(kernel_name="learner", kernel_spec_manager=specs, transport="ipc",
                                      connection_file=str(work / "k.json"))  # fmt: skip
         self.work = work
-        self.manager.start_kernel(cwd=str(work), env=self._environment(work), stderr=_nowhere(), stdout=_nowhere())
+        self.manager.start_kernel(
+            cwd=str(work), env=self._environment(work), stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+        )
         self.client = self.manager.blocking_client()
         self.client.start_channels()
         try:
@@ -229,9 +232,3 @@ class _Outputs:
             return
         text = content["text"] if len(content["text"]) <= room else content["text"][:room] + "\n[more was cut]\n"
         self.cells.append({"output_type": "stream", "name": content["name"], "text": text})
-
-
-def _nowhere():
-    import subprocess
-
-    return subprocess.DEVNULL
