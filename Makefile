@@ -1,12 +1,13 @@
 # make lab      open lesson 00 in JupyterLab        make test     check code, unit tests and every notebook
 # make outputs  re-run and store every notebook    make test-all the same with the slow tests (some minutes more)
-# make clean    remove the environment and caches
+# make book     build the course as a site to read      make clean    remove the environment and caches
 # Nothing needs to be installed or activated first: Python 3.11, 3.12 or 3.13 is enough.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BOOK_STAMP := $(VENV)/installed-book
 LESSON := course/00_the_whole_picture.ipynb
 LAB_ARGS ?=
 TEST_ARGS ?=
@@ -19,7 +20,7 @@ NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-w
 # An unsolved lab must run to its end; tests/conftest.py looks at what its cells raise.
 NBVAL_LAX := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
-.PHONY: lab test test-all outputs clean env
+.PHONY: lab test test-all outputs book clean env
 
 env: $(STAMP)
 
@@ -31,7 +32,7 @@ test: $(STAMP)
 	$(QUIET) $(BIN)/python -m pytest -m "not slow" $(SPREAD) $(NBVAL) tests course solutions $(TEST_ARGS)
 	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL_LAX) labs
 
-test-all: $(STAMP)
+test-all: $(BOOK_STAMP)
 	$(BIN)/ruff check .
 	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL) tests course solutions $(TEST_ARGS)
 	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL_LAX) labs
@@ -41,6 +42,9 @@ outputs: $(STAMP)
 	$(BIN)/sdlab labs build
 	$(QUIET) $(BIN)/python -m sdlab.gallery course/gallery.png
 
+book: $(BOOK_STAMP)
+	$(BIN)/python utils/book/build.py build/book
+
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; ok = (3, 11) <= sys.version_info < (3, 14); \
 	sys.exit(None if ok else "The course needs Python 3.11, 3.12 or 3.13; $(PYTHON) is %d.%d. Say which to use: make PYTHON=python3.12 ..." % sys.version_info[:2])'
@@ -49,6 +53,10 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/jupyter labextension disable --level=sys_prefix @jupyter/nbgrader 2>/dev/null  # learners need no grader's menus
 	@touch $@
 
+$(BOOK_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[book]'
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache
+	rm -rf $(VENV) build .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -8,6 +8,7 @@ import pytest
 
 from conftest import ROOT
 from notebook_images import FORMATS
+from sdlab.colab import is_bootstrap
 from sdlab.notebooks import WIDGET_VIEW, clean, execute, find_notebooks, write
 
 STORED = find_notebooks([ROOT / "course", ROOT / "solutions"])
@@ -78,7 +79,7 @@ def test_the_notebook_has_one_title_and_its_headings_in_order(notebook):
 
 
 def test_the_first_code_cell_sets_up_in_at_most_eight_lines(notebook):
-    first = code_cells(notebook)[0]
+    first = next(cell for cell in code_cells(notebook) if not is_bootstrap(cell))
     assert code_lines(first) <= 8
     assert "pip install" not in first.source
     assert "sys.path" not in first.source
@@ -121,7 +122,8 @@ def test_the_notebook_names_no_path_of_one_machine(notebook):
 def test_a_picture_is_shown_within_the_first_five_cells_of_a_lesson(file, notebook):
     if file.parent.name != "course" or not re.match(r"\d\d_", file.name):
         pytest.skip("not a lesson")
-    bundles = [output.get("data", {}) for cell in notebook.cells[:5] for output in cell.get("outputs", [])]
+    cells = [cell for cell in notebook.cells if not is_bootstrap(cell)]
+    bundles = [output.get("data", {}) for cell in cells[:5] for output in cell.get("outputs", [])]
     assert any(set(FORMATS) & set(bundle) for bundle in bundles)
 
 

@@ -1,4 +1,4 @@
-"""The command ``sdlab``: draw, course, doctor, evaluate, portraits, labs, grade, train."""
+"""The command ``sdlab``: draw, course, doctor, evaluate, portraits, colab, labs, grade, train."""
 
 import argparse
 import json
@@ -58,6 +58,11 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("folder", type=Path, metavar="FOLDER")
     command.set_defaults(run=run_course)
 
+    command = commands.add_parser("colab", help="write the address of a published copy into every notebook")
+    command.add_argument("address", metavar="https://github.com/OWNER/NAME", help='"" takes it out again')
+    command.add_argument("--branch", default="", help="branch or tag to take the course from (default: its main one)")
+    command.set_defaults(run=run_colab)
+
     command = commands.add_parser("doctor", help="check this computer and say what to do")
     command.set_defaults(run=run_doctor)
 
@@ -111,6 +116,17 @@ def run_course(options: argparse.Namespace) -> None:
     if copied.kept:
         print(f"Left alone, because you have changed them: {', '.join(copied.kept)}")
     print(f"Begin with: jupyter lab {options.folder / 'course' / '00_the_whole_picture.ipynb'}")
+
+
+def run_colab(options: argparse.Namespace) -> None:
+    """Write the address into all notebooks of this checkout, and make the labs again."""
+    from .colab import place_cells
+    from .grading.labs import build_labs, find_course
+
+    root = find_course()
+    changed = place_cells(root, address=options.address, branch=options.branch)
+    labs = build_labs(root)
+    print(f"{len(changed)} lessons and solutions and {len(labs)} labs changed.")
 
 
 def run_doctor(options: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from .errors import SdlabError
 
 KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
-KEPT_CELL_METADATA = {"tags", "nbgrader", "slideshow", "jupyter"}
+KEPT_CELL_METADATA = {"tags", "nbgrader", "slideshow", "jupyter", "cellView"}
 CELL_SECONDS = 300
 
 

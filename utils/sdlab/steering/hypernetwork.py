@@ -1,4 +1,4 @@
-"""Hypernetworks as image generators use the word: two small networks that change what the attention reads.
+"""Hypernetworks as image generators use the word: small networks that change what the attention reads.
 
 Before ``to_k`` and before ``to_v`` the input h becomes h + strength * MLP(h); there is one pair of MLPs for every
 width of h, shared by all layers of that width. (Not the weight-generating network of Ha, Dai & Le 2016.)
@@ -11,21 +11,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..adapters import CROSS, attention_layers, find_unet
+from ..adapters import CROSS, SELF, attention_layers, find_unet
 from ..errors import SdlabError
 from ..weights import verify_weights, write_hashes
 from .checks import check_weight
 
-EXPANSION = 2  # the "1, 2, 1" layer structure: width -> 2 * width -> width
+EXPANSION = 2  # the layer structure "1, 2, 1": width -> 2 * width -> width
 START = 0.01  # standard deviation of the first weights
 
 
 class ResidualMlp(nn.Module):
-    """h + strength * MLP(h) for h [..., width]; the MLP has one hidden layer of twice the width and a ReLU."""
+    """h + strength * MLP(h) for h [..., width]; the MLP has one hidden layer of ``expansion`` widths and a ReLU."""
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, expansion: int = EXPANSION):
         super().__init__()
-        self.linear = nn.Sequential(nn.Linear(width, EXPANSION * width), nn.ReLU(), nn.Linear(EXPANSION * width, width))
+        self.linear = nn.Sequential(nn.Linear(width, expansion * width), nn.ReLU(), nn.Linear(expansion * width, width))
         for layer in (self.linear[0], self.linear[2]):
             nn.init.normal_(layer.weight, std=START)
             nn.init.zeros_(layer.bias)
@@ -38,19 +38,43 @@ class Hypernetwork(nn.Module):
     """A pair of ``ResidualMlp`` (for keys, for values) for every width in ``widths``.
 
     kinds: the attention layers it works in: "attn2" (cross-attention: the context) and "attn1" (self-attention).
+    expansion: hidden width of every MLP, in widths. shared_with_text: the width of the context where self-attention
+    reads that width too: features then have a pair apart from the text's. (In SD 1.5 no width is both.)
     """
 
-    def __init__(self, widths: list[int], kinds: tuple[str, ...] = (CROSS,)):
+    def __init__(
+        self,
+        widths: list[int],
+        kinds: tuple[str, ...] = (CROSS,),
+        *,
+        expansion: int = EXPANSION,
+        shared_with_text: int | None = None,
+    ):
         super().__init__()
-        self.kinds = tuple(kinds)
-        self.layers = nn.ModuleDict(
-            {str(width): nn.ModuleDict({part: ResidualMlp(width) for part in ("k", "v")}) for width in sorted(widths)}
-        )
+        self.config = {"widths": sorted(widths), "kinds": list(kinds), "expansion": expansion}
+        self.config |= {"shared_with_text": shared_with_text}
+        names = {str(width): width for width in sorted(widths)}
+        if shared_with_text:
+            names[_features(shared_with_text)] = shared_with_text
+        self.layers = nn.ModuleDict({name: _pair(width, expansion) for name, width in names.items()})
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The attention layers it works in."""
+        return tuple(self.config["kinds"])
 
     @classmethod
-    def for_unet(cls, unet, kinds: tuple[str, ...] = (CROSS,)) -> "Hypernetwork":
+    def for_unet(cls, unet, kinds: tuple[str, ...] = (CROSS,), *, expansion: int = EXPANSION) -> "Hypernetwork":
         """Return a new hypernetwork with a pair for every width that ``unet`` reads in these attention layers."""
-        return cls(sorted({attn.to_k.in_features for attn in _layers(unet, kinds).values()}), kinds)
+        read = {kind: {attn.to_k.in_features for attn in attention_layers(unet, kind).values()} for kind in kinds}
+        both = max(read.get(CROSS, set()) & read.get(SELF, set()), default=None)
+        return cls(list(set().union(*read.values())), kinds, expansion=expansion, shared_with_text=both)
+
+    def pair_for(self, attn, kind: str):
+        """Return the MLPs {"k": ..., "v": ...} through which the attention layer ``attn`` of this kind reads."""
+        width = attn.to_k.in_features
+        apart = kind == SELF and _features(width) in self.layers
+        return self.layers[_features(width) if apart else str(width)]
 
     def save(self, folder: str | Path) -> None:
         """Write ``hypernetwork.safetensors`` in float16 (names as in the web UI's files), a config and the hash."""
@@ -61,8 +85,7 @@ class Hypernetwork(nn.Module):
         weights = {name.removeprefix("layers."): value.half().contiguous() for name, value in self.state_dict().items()}
         save_file(weights, folder / "hypernetwork.safetensors")
         (folder / "hypernetwork.safetensors").chmod(0o644)
-        config = {"widths": [int(width) for width in self.layers], "kinds": list(self.kinds)}
-        (folder / "config.json").write_text(json.dumps(config) + "\n")
+        (folder / "config.json").write_text(json.dumps(self.config) + "\n")
         write_hashes(folder)
 
     @classmethod
@@ -75,14 +98,18 @@ class Hypernetwork(nn.Module):
             raise SdlabError(f"There is no hypernetwork in {folder}: it would hold a config.json.")
         verify_weights(folder)
         config = json.loads((folder / "config.json").read_text())
-        found = cls(config["widths"], tuple(config["kinds"]))
+        found = cls(config.pop("widths"), tuple(config.pop("kinds")), **config)
         weights = load_file(folder / "hypernetwork.safetensors")
         found.load_state_dict({f"layers.{name}": value.float() for name, value in weights.items()})
         return found.eval().requires_grad_(False)
 
 
-def _layers(unet, kinds) -> dict:
-    return {name: attn for kind in kinds for name, attn in attention_layers(unet, kind).items()}
+def _pair(width: int, expansion: int) -> nn.ModuleDict:
+    return nn.ModuleDict({part: ResidualMlp(width, expansion) for part in ("k", "v")})
+
+
+def _features(width: int) -> str:
+    return f"{width}_features"
 
 
 @contextmanager
@@ -95,12 +122,12 @@ def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, strength: float = 1.0)
     strength, unet = check_weight(strength), find_unet(pipe)
     if not isinstance(hypernetwork, Hypernetwork):
         raise SdlabError(f"hypernetwork must be a Hypernetwork, but got {type(hypernetwork).__name__}: load it first.")
-    layers = _layers(unet, hypernetwork.kinds)
+    layers = [(attn, kind) for kind in hypernetwork.kinds for attn in attention_layers(unet, kind).values()]
     _check_widths(hypernetwork, layers)
     hypernetwork.to(unet.device, unet.dtype)
     with ExitStack() as hooks:
-        for attn in layers.values():
-            pair = hypernetwork.layers[str(attn.to_k.in_features)]
+        for attn, kind in layers:
+            pair = hypernetwork.pair_for(attn, kind)
             for part, projection in (("k", attn.to_k), ("v", attn.to_v)):
                 handle = projection.register_forward_pre_hook(_reader(pair[part], strength))
                 hooks.callback(handle.remove)
@@ -112,9 +139,10 @@ def _reader(mlp: ResidualMlp, strength: float):
 
 
 def _check_widths(hypernetwork, layers):
-    missing = {str(attn.to_k.in_features) for attn in layers.values()} - set(hypernetwork.layers)
+    missing = {str(attn.to_k.in_features) for attn, _ in layers} - set(hypernetwork.layers)
     if missing:
+        made_for = ", ".join(map(str, hypernetwork.config["widths"]))
         raise SdlabError(
-            f"This hypernetwork belongs to another model: it was made for the widths "
-            f"{', '.join(hypernetwork.layers)}, but here the attention reads {', '.join(sorted(missing))}."
+            f"This hypernetwork belongs to another model: it was made for the widths {made_for}, "
+            f"but here the attention reads {', '.join(sorted(missing))}."
         )

@@ -121,13 +121,32 @@ class HypernetworkStage(AdapterStage):
     @staticmethod
     def new_adapter(pipe, settings):
         """Return the hypernetwork that the settings describe, with new weights."""
-        return Hypernetwork.for_unet(pipe.unet, (CROSS, SELF) if settings.self_attention else (CROSS,))
+        kinds = (CROSS, SELF) if settings.self_attention else (CROSS,)
+        return Hypernetwork.for_unet(pipe.unet, kinds, expansion=settings.expansion)
+
+    def adapt(self, weights):
+        """Widen the weights of a smaller hypernetwork without changing what it does."""
+        return widen(weights, self.objective.state_dict())
 
     def make_adapter(self):
         adapter = self.new_adapter(self.pipe, self.settings)
         self.attached = use_hypernetwork(self.pipe, adapter)  # for as long as this stage lives
         self.attached.__enter__()
         return adapter
+
+
+def widen(weights, like):
+    """Return ``weights`` in the shapes of ``like``, doing the same: a pair of MLPs copied, a hidden layer widened.
+
+    New hidden units keep the first weights they have in ``like`` and start with nothing to say
+    (Chen, Goodfellow & Shlens 2016, "Net2Net").
+    """
+    widened = {}
+    for name, new in like.items():
+        old = weights[name if name in weights else name.replace("_features", "")]
+        widened[name] = torch.zeros_like(new) if name.endswith("2.weight") else new.clone()
+        widened[name][tuple(slice(size) for size in old.shape)] = old
+    return widened
 
 
 def around_eyes(plans, side, weight):

@@ -35,6 +35,10 @@ class Stage:
         """Return what the step needs from the CPU (indices, captions); may run in a worker process."""
         raise NotImplementedError
 
+    def adapt(self, weights):
+        """Return the weights of another run in the shapes of this one's network."""
+        return weights
+
     def loss(self, objective, batch, *, step, rank, progress):
         """Move the batch to the device and return objective(...)."""
         raise NotImplementedError
@@ -110,7 +114,7 @@ class Trainer:
         state = load_checkpoint(self.folder, map_location=self.accelerator.device)
         if state is None and init is not None:
             start = load_state(init)
-            self._load_model(averaged_weights(start), source=init)
+            self._load_model(self.stage.adapt(averaged_weights(start)), source=init)
             self.before = history_of(start)
         elif state is not None:
             self._check_inputs(state["info"])
