@@ -1,4 +1,7 @@
-"""What a stored notebook must look like; nbval (see the Makefile) re-runs it and compares what it says."""
+"""The house rules of a stored notebook, each with what to do; nbval (see the Makefile) re-runs it and compares.
+
+Cells are counted from 0, as in their ids.
+"""
 
 import re
 from itertools import pairwise
@@ -22,6 +25,11 @@ def code_cells(notebook) -> list:
 
 def outputs_of(notebook) -> list:
     return [output for cell in code_cells(notebook) for output in cell.outputs]
+
+
+def output_text(output) -> str:
+    data = output.get("data", {})
+    return "\n".join(str(part) for part in (output.get("text"), data.get("text/plain"), data.get("text/html")) if part)
 
 
 def headings(notebook) -> list[tuple[int, str]]:
@@ -51,44 +59,48 @@ def test_the_notebook_is_valid(notebook):
 
 def test_the_notebook_was_run_once_from_top_to_bottom(notebook):
     counts = [cell.execution_count for cell in code_cells(notebook)]
-    assert counts == list(range(1, len(counts) + 1)), "run 'make outputs'"
+    assert counts == list(range(1, len(counts) + 1)), "it was not stored from one run: run 'make outputs'"
 
 
 def test_the_notebook_stores_no_error_and_nothing_on_stderr(notebook):
-    kinds = [(output.output_type, output.get("name")) for output in outputs_of(notebook)]
-    assert ("error", None) not in kinds
-    assert ("stream", "stderr") not in kinds
+    for index, cell in enumerate(notebook.cells):
+        for output in cell.get("outputs", []):
+            assert output.output_type != "error", f"cell {index} stores {output.ename}: {output.evalue}"
+            assert output.get("name") != "stderr", f"cell {index} stores a warning, silence its cause: {output.text}"
 
 
 def test_the_notebook_stores_no_widget_and_no_timing(notebook):
-    assert "widgets" not in notebook.metadata
-    assert not [output for output in outputs_of(notebook) if WIDGET_VIEW in output.get("data", {})]
-    assert not [cell for cell in notebook.cells if "execution" in cell.metadata]
+    advice = "store it with 'make outputs', not from JupyterLab"
+    assert "widgets" not in notebook.metadata, f"it stores the state of widgets: {advice}"
+    assert not [output for output in outputs_of(notebook) if WIDGET_VIEW in output.get("data", {})], advice
+    timed = [index for index, cell in enumerate(notebook.cells) if "execution" in cell.metadata]
+    assert not timed, f"cells {timed} store times of day: {advice}"
 
 
 def test_the_notebook_is_smaller_than_half_a_megabyte(file):
-    assert file.stat().st_size < 500_000
+    size = file.stat().st_size
+    assert size < 500_000, f"{size:,} bytes: show fewer or smaller pictures, or figures of pictures as JPEG"
 
 
 def test_the_notebook_has_one_title_and_its_headings_in_order(notebook):
     levels = [level for level, _ in headings(notebook)]
-    assert levels[:1] == [1]
-    assert levels.count(1) == 1
+    assert levels[:1] == [1] and levels.count(1) == 1, f"one title, '# ...', comes first, but the levels are {levels}"
     jumps = [pair for pair in pairwise(levels) if pair[1] > pair[0] + 1]
     assert not jumps, f"a heading level is left out: {jumps}"
 
 
 def test_the_first_code_cell_sets_up_in_at_most_eight_lines(notebook):
     first = next(cell for cell in code_cells(notebook) if not is_bootstrap(cell))
-    assert code_lines(first) <= 8
-    assert "pip install" not in first.source
-    assert "sys.path" not in first.source
+    assert code_lines(first) <= 8, f"the set-up cell has {code_lines(first)} lines"
+    for trick in ("pip install", "sys.path"):
+        assert trick not in first.source, f"the set-up cell has no {trick!r}: what is needed belongs in pyproject.toml"
 
 
 def test_code_cells_are_short(notebook):
-    lengths = [code_lines(cell) for cell in code_cells(notebook)]
-    assert max(lengths) <= 25
-    assert sum(length > 14 for length in lengths) <= len(lengths) // 10, lengths
+    lengths = {index: code_lines(cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"}
+    long = {index: length for index, length in lengths.items() if length > 14}
+    assert max(lengths.values()) <= 25, f"cut these cells (number: lines): {long}"
+    assert len(long) <= len(lengths) // 10, f"at most one cell in ten has more than 14 lines; here (number: lines): {long}"
 
 
 def test_every_picture_has_an_alt_text(notebook):
@@ -102,21 +114,24 @@ def test_every_picture_has_an_alt_text(notebook):
 
 
 def test_every_picture_in_the_text_has_an_alt_text(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert not re.findall(r"!\[\s*\]\(", text)
-    assert not re.findall(r"<img(?![^>]*\balt=\"[^\"]+\")[^>]*>", text)
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            bare = re.findall(r"!\[\s*\]\(|<img(?![^>]*\balt=\"[^\"]+\")[^>]*>", cell.source)
+            assert not bare, f"cell {index}: say in words what the picture shows: {bare[0]}"
+
+
+def test_links_in_the_notebook_lead_somewhere(file, notebook):
+    for index, cell in enumerate(notebook.cells):
+        links = re.findall(r"\]\(([^)#\s]+)", cell.source) if cell.cell_type == "markdown" else []
+        for link in [link for link in links if not re.match(r"\w+:", link)]:
+            assert (file.parent / link).exists(), f"cell {index} links to {link}, which is not there"
 
 
 def test_the_notebook_names_no_path_of_one_machine(notebook):
-    texts = [cell.source for cell in notebook.cells]
-    texts += [
-        str(output.get("text", ""))
-        + str(output.get("data", {}).get("text/plain", ""))
-        + str(output.get("data", {}).get("text/html", ""))
-        for output in outputs_of(notebook)
-    ]
-    found = [match.group() for text in texts if (match := MACHINE_PATH.search(text))]
-    assert not found
+    for index, cell in enumerate(notebook.cells):
+        for text in [cell.source, *map(output_text, cell.get("outputs", []))]:
+            match = MACHINE_PATH.search(text)
+            assert not match, f"cell {index} names {match.group()}, which is on one machine only"
 
 
 def test_a_picture_is_shown_within_the_first_five_cells_of_a_lesson(file, notebook):
@@ -124,13 +139,13 @@ def test_a_picture_is_shown_within_the_first_five_cells_of_a_lesson(file, notebo
         pytest.skip("not a lesson")
     cells = [cell for cell in notebook.cells if not is_bootstrap(cell)]
     bundles = [output.get("data", {}) for cell in cells[:5] for output in cell.get("outputs", [])]
-    assert any(set(FORMATS) & set(bundle) for bundle in bundles)
+    assert any(set(FORMATS) & set(bundle) for bundle in bundles), "show a picture within the first five cells"
 
 
 @pytest.mark.skipif(not LABS, reason="no lab is there yet")
 def test_labs_are_stored_without_outputs():
     for file in LABS:
-        assert not outputs_of(nbformat.read(file, as_version=4)), file.name
+        assert not outputs_of(nbformat.read(file, as_version=4)), f"{file.name} stores outputs: run 'sdlab labs build'"
 
 
 def test_executing_stores_clean_outputs_and_counts_from_one(tmp_path):

@@ -5,6 +5,7 @@ links between them lead to the same places. Nothing is run.
 """
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -66,22 +67,32 @@ def index() -> str:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     promise = readme.split("\n\n")[1]
     alt = readme.split("![", 1)[1].split("]", 1)[0]
-    lessons = sorted(file.stem for file in (ROOT / "course").glob("[0-9]*.ipynb"))
-    labs = sorted(file.stem for file in (ROOT / "labs").glob("*/*.ipynb"))
+    lessons = [f"{file.stem[:2]} {title(file)} <course/{file.stem}>" for file in _sorted("course/[0-9]*.ipynb")]
+    labs = [f"{title(file).removeprefix('Lab ')} <labs/{file.stem}/{file.stem}>" for file in _sorted("labs/*/*.ipynb")]
     return INDEX.format(
         promise=promise,
         alt=alt,
-        lessons="\n".join(f"course/{name}" for name in lessons),
-        labs="\n".join(f"labs/{name}/{name}" for name in labs),
+        lessons="\n".join(lessons),
+        labs="\n".join(labs),
         card=CARD.with_suffix("").as_posix(),
     )
+
+
+def title(file: Path) -> str:
+    """Return the heading with which a notebook begins."""
+    first = json.loads(file.read_text(encoding="utf-8"))["cells"][0]["source"]
+    return "".join(first).splitlines()[0].removeprefix("# ")
+
+
+def _sorted(pattern: str) -> list[Path]:
+    return sorted(ROOT.glob(pattern))
 
 
 def build(target: Path) -> int:
     """Build the site in ``target``; any warning is an error. Return Sphinx's exit code."""
     source = target.parent / f"{target.name}-pages"
     lay_out(source)
-    options = ["-b", "html", "-c", str(HERE), "-d", str(target.parent / f"{target.name}-doctrees")]
+    options = ["-E", "-a", "-b", "html", "-c", str(HERE), "-d", str(target.parent / f"{target.name}-doctrees")]
     return build_main([*options, "--fail-on-warning", "--keep-going", "--quiet", str(source), str(target)])
 
 
