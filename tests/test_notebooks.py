@@ -100,7 +100,7 @@ def test_code_cells_are_short(notebook):
     lengths = {index: code_lines(cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"}
     long = {index: length for index, length in lengths.items() if length > 14}
     assert max(lengths.values()) <= 25, f"cut these cells (number: lines): {long}"
-    assert len(long) <= len(lengths) // 10, f"at most one cell in ten has more than 14 lines; here (number: lines): {long}"
+    assert len(long) <= len(lengths) // 10, f"at most one cell in ten may have over 14 lines: {long}"
 
 
 def test_every_picture_has_an_alt_text(notebook):
