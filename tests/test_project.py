@@ -126,3 +126,18 @@ def test_make_lab_opens_lesson_00():
         ["make", "--dry-run", "lab", "LAB_ARGS=--no-browser"], cwd=ROOT, capture_output=True, text=True
     )
     assert "--no-browser course/00_the_whole_picture.ipynb" in run.stdout
+
+
+def test_the_readme_says_of_every_lesson_what_the_lesson_says_of_itself():
+    readme = (ROOT / "README.md").read_text()
+    for file in sorted((ROOT / "course").glob("[0-9]*.ipynb")):
+        first = "".join(json.loads(file.read_text())["cells"][0]["source"])
+        minutes = re.search(r"(\d+) minutes", first)[1]
+        number, stem = file.stem[:2], file.stem
+        row = next(line for line in readme.splitlines() if line.startswith(f"| [{number}](course/{stem}.ipynb)"))
+        assert f"| {minutes} |" in row, f"lesson {number} says {minutes} minutes; the README: {row}"
+        assert number == "00" or f"[lab](labs/{stem}/{stem}.ipynb)" in row, row
+
+
+def test_the_readme_is_short_enough_to_be_read():
+    assert 100 <= len((ROOT / "README.md").read_text().splitlines()) <= 150
