@@ -112,12 +112,12 @@ def test_other_versions_are_reported_and_nothing_is_installed(monkeypatch, tmp_p
     from sdlab import colab, doctor
 
     monkeypatch.chdir(tmp_path)
-    odd = [doctor.Check("peft", "0.1", "pip install 'peft>=0.17'"), doctor.Check("numpy", "2.1")]
+    odd = [doctor.Check("peft", "0.1", "pip install 'peft>=0.18'"), doctor.Check("numpy", "2.1")]
     monkeypatch.setattr(doctor, "check_packages", lambda: odd)
     colab.start("course")
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert said.startswith("peft 0.1: the course was made for another version") and "peft>=0.17" in said
+    assert said.startswith("peft 0.1: the course was made for another version") and "peft>=0.18" in said
 
 
 def small_checkout(folder):
