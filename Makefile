@@ -13,12 +13,12 @@ LAB_ARGS ?=
 TEST_ARGS ?=
 
 # Several OpenMP threads collapse when anything else runs on the machine; one is steady, and figures repeat.
-QUIET := OMP_NUM_THREADS=1 PYTHONWARNINGS= TOKENIZERS_PARALLELISM=false
+QUIET := PYTHONPATH=tests OMP_NUM_THREADS=1 PYTHONWARNINGS= TOKENIZERS_PARALLELISM=false
 # Two processes, each with one core and whole files: a notebook keeps its kernel, a test file its fixtures.
 SPREAD := -n 2 --dist loadfile
-NBVAL := --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval_sanitize.cfg
-# An unsolved lab must run to its end; tests/conftest.py looks at what its cells raise.
-NBVAL_LAX := --nbval-lax --nbval-current-env --nbval-cell-timeout=300
+NBVAL := -p notebook_plugin --nbval --nbval-current-env --nbval-cell-timeout=300 --nbval-sanitize-with=tests/nbval_sanitize.cfg
+# An unsolved lab must run to its end; tests/notebook_plugin.py looks at what its cells raise, and at pictures.
+NBVAL_LAX := -p notebook_plugin --nbval-lax --nbval-current-env --nbval-cell-timeout=300
 
 .PHONY: lab test test-all outputs book clean env
 

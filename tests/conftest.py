@@ -1,35 +1,11 @@
-"""Fixtures, and the comparison of notebook pictures added to nbval's comparison of text."""
+"""Fixtures that several test files share."""
 
 import shutil
 from pathlib import Path
 
 import pytest
-from nbval.plugin import IPyNbCell, NbCellError
-
-from notebook_images import compare_pictures
 
 ROOT = Path(__file__).parents[1]
-
-
-def errors_but_unsolved(outputs) -> str:
-    """Return what a cell of an unsolved lab raised, other than that it is not solved."""
-    names = [output.ename for output in outputs if output.output_type == "error"]
-    return ", ".join(name for name in names if name != "NotAttempted")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """After nbval has run a cell once: hold its pictures against the stored ones, or look at what a lab raised."""
-    result = yield
-    if isinstance(item, IPyNbCell) and ROOT / "labs" in Path(item.path).parents:
-        unexpected = errors_but_unsolved(item.test_outputs or [])
-        if unexpected:
-            raise NbCellError(item.cell_num, unexpected, item.cell.source)
-    elif isinstance(item, IPyNbCell) and item.options["check"]:
-        problem = compare_pictures(item.cell.outputs, item.test_outputs or [])
-        if problem:
-            raise NbCellError(item.cell_num, problem, item.cell.source)
-    return result
 
 
 @pytest.fixture(scope="session")

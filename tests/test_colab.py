@@ -11,7 +11,7 @@ import pytest
 
 from conftest import ROOT
 from sdlab.cli import main
-from sdlab.colab import bootstrap, is_bootstrap, place_cell, place_cells
+from sdlab.colab import bootstrap, is_bootstrap, place_cell, place_cells, settings_of
 from sdlab.notebooks import find_notebooks
 
 NOTEBOOKS = find_notebooks([ROOT / folder for folder in ("course", "solutions", "labs")])
@@ -29,17 +29,22 @@ def folder_of(file) -> str:
 
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: f"{file.relative_to(ROOT).parts[0]}-{file.stem[:2]}")
 def test_every_notebook_begins_with_the_cell_for_colab(file):
-    cells = [cell for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == "code"]
-    assert is_bootstrap(cells[0]), "run: sdlab colab ''"
-    assert cells[0].source == bootstrap(folder_of(file)), "run: sdlab colab ''"
+    first = nbformat.read(NOTEBOOKS[0], as_version=4)
+    notebook = nbformat.read(file, as_version=4)
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert is_bootstrap(cells[0]), "run: sdlab colab"
+    address, branch = settings_of(first)
+    assert cells[0].source == bootstrap(folder_of(file), address=address, branch=branch), "run: sdlab colab"
     assert sum(map(is_bootstrap, cells)) == 1
+    assert ("[Open in Colab](" in notebook.cells[0].source) == bool(address)
 
 
 def run(code: str, folder, address: str):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     environment |= {"SDLAB_REPOSITORY": address, "OMP_NUM_THREADS": "1"}
     # a machine on which sdlab is not installed, but everything else is
-    head = f"import sys\nsys.path[:] = [p for p in sys.path + {sys.path!r} if 'utils' not in p and 'tests' not in p]\n"
+    left_out = {str(ROOT), str(ROOT / "utils"), str(ROOT / "tests")}
+    head = f"import sys\nsys.path[:] = [path for path in sys.path + {sys.path!r} if path not in {left_out!r}]\n"
     head += "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
     command = [sys.executable, "-c", head + textwrap.dedent(code)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
@@ -67,6 +72,7 @@ def published(tmp_path_factory):
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run(["git", "add", "-A"], cwd=folder, check=True)
     subprocess.run(["git", *identity, "commit", "--quiet", "--allow-empty", "-m", "Test"], cwd=folder, check=True)
+    subprocess.run(["git", "branch", "--quiet", "-M", "main"], cwd=folder, check=True)
     return f"file://{folder}"
 
 
@@ -93,7 +99,7 @@ def test_in_an_empty_colab_the_cell_brings_a_course_that_draws_and_may_run_twice
     assert said[0].startswith("The course is in inside-stable-diffusion;") and len(said) == 4
     assert packages() == before
     again = run(code, tmp_path, "file:///nowhere")  # a new kernel: what is there is not fetched again
-    assert again.returncode == 0 and again.stdout == done.stdout
+    assert (again.returncode, again.stdout) == (0, done.stdout) and "fatal" not in again.stderr
 
 
 def test_outside_colab_the_cell_does_nothing(tmp_path):
@@ -105,7 +111,13 @@ def test_outside_colab_the_cell_does_nothing(tmp_path):
 def test_a_wrong_address_is_said_in_one_sentence(tmp_path):
     done = run(f"exec({IN_COLAB!r})\nexec({bootstrap('course')!r})", tmp_path, "file:///nowhere")
     assert done.returncode == 1
-    assert "The course cannot be fetched from 'file:///nowhere': check the network" in done.stderr.splitlines()[-1]
+    assert done.stderr.splitlines()[-1] == "RuntimeError: The course cannot be fetched from file:///nowhere, main."
+
+
+def test_a_copy_that_is_not_published_says_so(tmp_path):
+    code = f"exec({IN_COLAB!r})\nimport os; del os.environ['SDLAB_REPOSITORY']\nexec({bootstrap('course')!r})"
+    done = run(code, tmp_path, "")
+    assert "The course cannot be fetched from nowhere (not published), main." in done.stderr.splitlines()[-1]
 
 
 def test_other_versions_are_reported_and_nothing_is_installed(monkeypatch, tmp_path, capsys):
@@ -117,7 +129,7 @@ def test_other_versions_are_reported_and_nothing_is_installed(monkeypatch, tmp_p
     colab.start("course")
     said = capsys.readouterr().out
     assert said.count("\n") == 1
-    assert said.startswith("peft 0.1: the course was made for another version") and "peft>=0.18" in said
+    assert said.startswith("peft 0.1: not what the course was made for") and "peft>=0.18" in said
 
 
 def small_checkout(folder):
@@ -139,11 +151,12 @@ def test_an_address_is_written_into_all_notebooks_and_taken_out_again(tmp_path):
     lesson = nbformat.read(root / "course/01_a.ipynb", as_version=4)
     link = "[Open in Colab](https://colab.research.google.com/github/somebody/a-course/blob/v1/course/01_a.ipynb)"
     assert lesson.cells[0].source == f"# Title\n\n{link}"
-    assert f'"{address}"' in lesson.cells[1].source and "--branch v1 " in lesson.cells[1].source
+    assert settings_of(lesson) == (address, "v1")
     assert [cell.get("execution_count") for cell in lesson.cells] == [None, 1, 2]
     solution = (root / "solutions/01_a/01_a.ipynb").read_text()
     assert "blob/v1/labs/01_a/01_a.ipynb" in solution and 'start(\\"labs/01_a\\")' in solution
-    place_cells(root)
+    assert place_cells(root) == []  # what stands there stays
+    place_cells(root, address="", branch="main")
     assert {file: file.read_bytes() for file in root.rglob("*.ipynb")} == before
 
 
@@ -170,3 +183,15 @@ def test_the_cell_keeps_its_place_when_it_is_placed_again():
     text = json.dumps([cell.source for cell in once.cells])
     twice = place_cell(once, "course/01_a.ipynb")
     assert json.dumps([cell.source for cell in twice.cells]) == text
+
+
+@pytest.mark.parametrize("cells", [[nbformat.v4.new_markdown_cell("# Title")], [nbformat.v4.new_code_cell("1")]])
+def test_a_notebook_that_is_no_lesson_is_named_before_anything_is_written(tmp_path, cells):
+    from sdlab import SdlabError
+
+    root = small_checkout(tmp_path)
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), root / "course/02_b.ipynb")
+    before = {file: file.read_bytes() for file in root.rglob("*.ipynb")}
+    with pytest.raises(SdlabError, match=r"course/02_b\.ipynb does not begin with a text and go on with code"):
+        place_cells(root)
+    assert {file: file.read_bytes() for file in root.rglob("*.ipynb")} == before

@@ -42,10 +42,10 @@ def test_a_missing_picture_is_rejected():
     assert "0 pictures; 1 are stored" in compare_pictures([picture_output(stripes())], [])
 
 
-def run_nbval(file: Path) -> subprocess.CompletedProcess:
-    """Run a notebook as ``make test`` does, with the picture comparison of conftest.py."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "conftest", "-p", "no:cacheprovider"]
-    options = ["--nbval", "--nbval-current-env", f"--rootdir={file.parent}", str(file)]
+def run_nbval(file: Path, how: str = "--nbval") -> subprocess.CompletedProcess:
+    """Run a notebook as ``make test`` does, with the additions of notebook_plugin.py."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "notebook_plugin", "-p", "no:cacheprovider"]
+    options = [how, "--nbval-current-env", f"--rootdir={file.parent}", str(file)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT / "utils")])}
     return subprocess.run([*command, *options], cwd=file.parent, env=environment, capture_output=True, text=True)
 
@@ -75,3 +75,21 @@ def test_nbval_reruns_a_notebook_and_rejects_a_changed_picture(grey_notebook):
     stored.cells[0].outputs[0].data["image/png"] = picture_output(stripes()).data["image/png"]
     nbformat.write(stored, grey_notebook)
     assert "Picture 1 differs from the stored one" in run_nbval(grey_notebook).stdout
+
+
+@pytest.mark.parametrize(("raised", "found"), [("NotAttempted", "1 passed"), ("NameError", "1 failed")])
+def test_a_cell_of_an_unsolved_lab_may_only_raise_that_it_is_not_solved(tmp_path, raised, found):
+    source = f"class NotAttempted(Exception):\n    pass\n\nraise {raised}('here')"
+    cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["raises-exception"]})
+    file = tmp_path / "labs" / "01_a.ipynb"
+    file.parent.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), file)
+    assert found in run_nbval(file, "--nbval-lax").stdout
+
+
+def test_every_pytest_command_of_the_makefile_loads_these_additions():
+    for goal in ("test", "test-all"):
+        made = subprocess.run(["make", "--dry-run", goal], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        commands = [line for line in made.splitlines() if "-m pytest" in line]
+        assert len(commands) == 2
+        assert all("-p notebook_plugin" in line and "PYTHONPATH=tests" in line for line in commands)

@@ -8,12 +8,14 @@ import argparse
 import json
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 from sphinx.cmd.build import build_main
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+LESSONS, LABS = "course/[0-9]*.ipynb", "labs/*/[0-9]*.ipynb"
 CARD = Path("utils/sdlab/models/pocket/README.md")
 
 INDEX = """# Inside Stable Diffusion
@@ -52,13 +54,12 @@ course/glossary
 
 
 def lay_out(source: Path) -> None:
-    """Write the book's pages to ``source``, a folder that is made anew."""
-    shutil.rmtree(source, ignore_errors=True)
-    ignored = shutil.ignore_patterns(".*", "LICENSE", "README.md")
-    for folder in ("course", "labs"):
-        shutil.copytree(ROOT / folder, source / folder, ignore=ignored)
-    (source / CARD).parent.mkdir(parents=True)
-    shutil.copy(ROOT / CARD, source / CARD)
+    """Write the book's pages to ``source``, an empty folder."""
+    pictures = [*(ROOT / "course").glob("*.png"), ROOT / "course" / "glossary.md", ROOT / CARD]
+    for file in [*_sorted(LESSONS), *_sorted(LABS), *pictures]:
+        target = source / file.relative_to(ROOT)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
     (source / "index.md").write_text(index(), encoding="utf-8")
 
 
@@ -67,8 +68,8 @@ def index() -> str:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     promise = readme.split("\n\n")[1]
     alt = readme.split("![", 1)[1].split("]", 1)[0]
-    lessons = [f"{file.stem[:2]} {title(file)} <course/{file.stem}>" for file in _sorted("course/[0-9]*.ipynb")]
-    labs = [f"{title(file).removeprefix('Lab ')} <labs/{file.stem}/{file.stem}>" for file in _sorted("labs/*/*.ipynb")]
+    lessons = [f"{file.stem[:2]} {title(file)} <course/{file.stem}>" for file in _sorted(LESSONS)]
+    labs = [f"{title(file).removeprefix('Lab ')} <labs/{file.stem}/{file.stem}>" for file in _sorted(LABS)]
     return INDEX.format(
         promise=promise,
         alt=alt,
@@ -89,11 +90,24 @@ def _sorted(pattern: str) -> list[Path]:
 
 
 def build(target: Path) -> int:
-    """Build the site in ``target``; any warning is an error. Return Sphinx's exit code."""
-    source = target.parent / f"{target.name}-pages"
-    lay_out(source)
-    options = ["-E", "-a", "-b", "html", "-c", str(HERE), "-d", str(target.parent / f"{target.name}-doctrees")]
-    return build_main([*options, "--fail-on-warning", "--keep-going", "--quiet", str(source), str(target)])
+    """Build the site in ``target``; any warning is an error. Return Sphinx's exit code.
+
+    A site that is there is replaced when the new one is whole; a folder that holds anything else is left alone.
+    """
+    if target.exists() and any(target.iterdir()) and not (target / ".buildinfo").is_file():
+        print(f"{target} holds something else than a book: choose another folder.", file=sys.stderr)
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        source, made = Path(folder) / "pages", Path(folder) / "site"
+        source.mkdir()
+        lay_out(source)
+        options = ["-b", "html", "-c", str(HERE), "-d", f"{folder}/doctrees", "--fail-on-warning", "--keep-going"]
+        code = build_main([*options, "--quiet", str(source), str(made)])
+        if code == 0:
+            shutil.rmtree(target, ignore_errors=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(made, target)
+    return code
 
 
 def main(argv: list[str] | None = None) -> int:

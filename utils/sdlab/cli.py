@@ -59,8 +59,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=run_course)
 
     command = commands.add_parser("colab", help="write the address of a published copy into every notebook")
-    command.add_argument("address", metavar="https://github.com/OWNER/NAME", help='"" takes it out again')
-    command.add_argument("--branch", default="", help="branch or tag to take the course from (default: its main one)")
+    command.add_argument("address", nargs="?", help='https://github.com/OWNER/NAME; "" for none; default: as it is')
+    command.add_argument("--branch", help="branch or tag to take the course from (default: as it is, at first main)")
     command.set_defaults(run=run_colab)
 
     command = commands.add_parser("doctor", help="check this computer and say what to do")
@@ -121,12 +121,13 @@ def run_course(options: argparse.Namespace) -> None:
 def run_colab(options: argparse.Namespace) -> None:
     """Write the address into all notebooks of this checkout, and make the labs again."""
     from .colab import place_cells
-    from .grading.labs import build_labs, find_course
+    from .grading.labs import build_labs, drifted_labs, find_course
 
     root = find_course()
+    drifted_labs(root)  # whether labs can be made here at all, before anything is written
     changed = place_cells(root, address=options.address, branch=options.branch)
     labs = build_labs(root)
-    print(f"{len(changed)} lessons and solutions and {len(labs)} labs changed.")
+    print(f"{len(changed)} lessons and solutions and {len(labs)} labs changed: commit and push them.")
 
 
 def run_doctor(options: argparse.Namespace) -> int:

@@ -248,7 +248,7 @@ def keep_rank(pipe, rank: int) -> None:
 def only(hypernetwork: Hypernetwork, part: str) -> Hypernetwork:
     """Return a copy that works in cross-attention alone and changes what ``part`` reads: "k" or "v"."""
     changed = deepcopy(hypernetwork)
-    changed.kinds = (CROSS,)
+    changed.config["kinds"] = [CROSS]
     for pair in changed.layers.values():
         for other in {"k", "v"} - {part}:
             nn.init.zeros_(pair[other].linear[2].weight)

@@ -12,7 +12,7 @@ from sdlab.captions import caption
 from sdlab.judge import load_judge
 from sdlab.pipeline import load_pipeline
 from sdlab.portraits import draw_portrait, plan_portrait
-from sdlab.steering.hypernetwork import Hypernetwork, use_hypernetwork
+from sdlab.steering.hypernetwork import EXPANSION, Hypernetwork, use_hypernetwork
 from sdlab.steering.lora import add_lora
 from sdlab.steering.momo import draw_momo, momo_caption, plan_momo
 
@@ -122,7 +122,8 @@ class HypernetworkStage(AdapterStage):
     def new_adapter(pipe, settings):
         """Return the hypernetwork that the settings describe, with new weights."""
         kinds = (CROSS, SELF) if settings.self_attention else (CROSS,)
-        return Hypernetwork.for_unet(pipe.unet, kinds, expansion=settings.expansion)
+        expansion = getattr(settings, "expansion", EXPANSION)  # runs of earlier days do not name it
+        return Hypernetwork.for_unet(pipe.unet, kinds, expansion=expansion)
 
     def adapt(self, weights):
         """Widen the weights of a smaller hypernetwork without changing what it does."""
@@ -139,14 +140,21 @@ def widen(weights, like):
     """Return ``weights`` in the shapes of ``like``, doing the same: a pair of MLPs copied, a hidden layer widened.
 
     New hidden units keep the first weights they have in ``like`` and start with nothing to say
-    (Chen, Goodfellow & Shlens 2016, "Net2Net").
+    (Chen, Goodfellow & Shlens 2016, "Net2Net"). Weights of anything else come back as they are.
     """
+    source = {name: name if name in weights else name.replace("_features", "") for name in like}
+    if set(source.values()) != set(weights) or not all(_fits(weights[old], like[name]) for name, old in source.items()):
+        return weights
     widened = {}
     for name, new in like.items():
-        old = weights[name if name in weights else name.replace("_features", "")]
+        old = weights[source[name]]
         widened[name] = torch.zeros_like(new) if name.endswith("2.weight") else new.clone()
         widened[name][tuple(slice(size) for size in old.shape)] = old
     return widened
+
+
+def _fits(old, new):
+    return old.ndim == new.ndim and all(small <= large for small, large in zip(old.shape, new.shape, strict=True))
 
 
 def around_eyes(plans, side, weight):

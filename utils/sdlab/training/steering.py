@@ -26,7 +26,7 @@ from sdlab.steering.lora import add_lora, save_lora, use_lora
 from sdlab.steering.momo import is_momo, momo_prompts
 from sdlab.weights import write_hashes
 
-from .adapters import HypernetworkStage
+from .adapters import HypernetworkStage, widen
 from .checkpoints import history_of, load_state, load_weights
 from .controlnet import make_controlnet
 from .log import read_log
@@ -85,7 +85,8 @@ def _export_lora(settings, weights, folder):
 
 def _export_hypernetwork(settings, weights, folder):
     adapter = HypernetworkStage.new_adapter(load_pipeline(settings.base, device="cpu"), settings)
-    adapter.load_state_dict({name.removeprefix("adapter."): value for name, value in weights.items()})
+    weights = {name.removeprefix("adapter."): value for name, value in weights.items()}
+    adapter.load_state_dict(widen(weights, adapter.state_dict()))
     adapter.save(folder)
 
 
