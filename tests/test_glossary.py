@@ -45,19 +45,11 @@ QUOTED = {"同时乘以相同值", "条件不限于文本"}
 
 # Terms of that text which the linked section explains in other words.
 OTHER_WORDS = {
-    "architecture": "plan",
     "axis": "axes",
     "denoising": "removing noise",
-    "dimensionality reduction": "fewer numbers",
-    "fine-tuning": "teach a model something new",
     "image generator": "loop",
-    "inference": "text-to-image",
-    "low-dimensional representation": "compressed description",
     "memorising": "memorised",
-    "pixel space": "in pixels",
     "RGB": "red, green, blue",
-    "text conditioning": "the text decides",
-    "text transformer": "transformer",
 }
 
 
