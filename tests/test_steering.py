@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 from sdlab import draw
+from sdlab.adapters import attention_layers
 from sdlab.attention import record_attention
 from sdlab.errors import SdlabError
 from sdlab.loop import steps
@@ -290,7 +291,7 @@ def test_a_saved_hypernetwork_comes_back(pocket, tmp_path):
     hypernetwork = Hypernetwork.for_unet(pocket.unet, ("attn1", "attn2")).half().float()
     hypernetwork.save(tmp_path)
     loaded = Hypernetwork.load(tmp_path)
-    assert loaded.kinds == ("attn1", "attn2") and list(loaded.layers) == ["32", "64", "128"]
+    assert loaded.kinds == ("attn1", "attn2") and list(loaded.layers) == ["32", "64", "128", "128_features"]
     for name, value in hypernetwork.state_dict().items():
         assert torch.equal(value, loaded.state_dict()[name])
 
@@ -488,3 +489,51 @@ def test_a_hypernetwork_amplified_by_a_gain_is_the_same_as_that_strength():
         expected = base.layers["8"][part](hidden, 1.5)
         torch.testing.assert_close(louder.layers["8"][part](hidden), expected)
         assert not torch.equal(expected, hidden)
+
+
+def test_features_as_wide_as_the_text_have_a_pair_of_their_own(pocket, sd15):
+    both = Hypernetwork.for_unet(pocket.unet, ("attn2", "attn1"))
+    assert list(both.layers) == ["32", "64", "128", "128_features"]
+    unet = pocket.unet
+    block = unet.mid_block.attentions[0].transformer_blocks[0]
+    assert both.pair_for(block.attn2, "attn2") is both.layers["128"]
+    assert both.pair_for(block.attn1, "attn1") is both.layers["128_features"]
+    assert list(Hypernetwork.for_unet(unet).layers) == ["128"]  # text only: nothing to keep apart
+    kinds = ("attn1", "attn2")
+    read = {attn.to_k.in_features for kind in kinds for attn in attention_layers(sd15.unet, kind).values()}
+    assert set(Hypernetwork.for_unet(sd15.unet, kinds).layers) >= {str(width) for width in read}
+
+
+def test_a_wider_hypernetwork_is_saved_and_loaded_whole(pocket, tmp_path):
+    torch.manual_seed(0)
+    made = Hypernetwork.for_unet(pocket.unet, ("attn2", "attn1"), expansion=3)
+    made.save(tmp_path)
+    loaded = Hypernetwork.load(tmp_path)
+    assert loaded.config == made.config and loaded.layers["32"]["k"].linear[0].out_features == 96
+    for name, value in made.state_dict().items():
+        torch.testing.assert_close(loaded.state_dict()[name], value.half().float())
+
+
+def predict(pipe, hypernetwork):
+    generator = torch.Generator().manual_seed(3)
+    latents, embeds = torch.randn(1, 4, 16, 16, generator=generator), torch.randn(1, 77, 128, generator=generator)
+    with use_hypernetwork(pipe, hypernetwork), torch.no_grad():
+        return pipe.unet(latents, 500, encoder_hidden_states=embeds).sample
+
+
+def test_widening_changes_no_prediction_and_refuses_to_lose_anything(pocket):
+    from sdlab.training.adapters import widen
+
+    torch.manual_seed(0)
+    small = Hypernetwork([32, 64, 128], ("attn2", "attn1"), expansion=2)
+    for layer in small.modules():
+        if isinstance(layer, torch.nn.Linear):
+            torch.nn.init.normal_(layer.weight, std=0.1)
+    large = Hypernetwork.for_unet(pocket.unet, ("attn2", "attn1"), expansion=4)
+    weights = widen(small.state_dict(), large.state_dict())
+    large.load_state_dict(weights)
+    torch.testing.assert_close(predict(pocket, large), predict(pocket, small), atol=1e-5, rtol=1e-5)
+    text_only = Hypernetwork.for_unet(pocket.unet)
+    for one, other in ((large, small), (small, text_only), (text_only, small)):  # smaller; a part lost; a part missing
+        before = one.state_dict()
+        assert widen(before, other.state_dict()) is before

@@ -226,6 +226,6 @@ def test_a_new_lora_can_be_trained_on_the_portraits_in_a_few_steps(pocket):
 
 
 def test_the_pair_for_each_width_has_four_d_squared_and_three_d_numbers(pocket):
-    for width, pair in Hypernetwork.for_unet(pocket.unet, ("attn1", "attn2")).layers.items():
-        d = int(width)
+    for name, pair in Hypernetwork.for_unet(pocket.unet, ("attn1", "attn2")).layers.items():
+        d = int(name.removesuffix("_features"))
         assert sum(value.numel() for value in pair.parameters()) == 2 * (4 * d * d + 3 * d)
