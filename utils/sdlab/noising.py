@@ -114,9 +114,20 @@ def curves_figure(
         axis.set(title=title, xlabel=xlabel, yscale="log" if title in log else "linear")
         if title not in log and axis.get_ylim()[0] > -0.1:
             axis.set_ylim(bottom=0)
-        if len(axis.get_legend_handles_labels()[0]) > 1:
-            axis.legend(fontsize=9, frameon=False)
+    _add_legends(figure, list(np.atleast_1d(axes)))
     return figure
+
+
+def _add_legends(figure: CourseFigure, axes: list) -> None:
+    """Give every panel of several curves a legend, or all panels one below them if it would be the same."""
+    named = [axis.get_legend_handles_labels() for axis in axes]
+    labels = [tuple(labels) for _, labels in named]
+    if len(axes) > 1 and len(set(labels)) == 1 and len(labels[0]) > 1:
+        figure.legend(*named[0], loc="outside lower center", ncols=len(labels[0]), fontsize=9)
+        return
+    for axis, names in zip(axes, labels, strict=True):
+        if len(names) > 1:
+            axis.legend(fontsize=9, frameon=False)
 
 
 def clouds_figure(clouds: list[torch.Tensor], titles: list[str], *, color_by, alt: str) -> CourseFigure:
