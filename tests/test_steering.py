@@ -268,7 +268,7 @@ def test_a_new_hypernetwork_is_close_to_the_base_model_but_not_equal(pocket, cal
 def test_values_alone_leave_the_first_map_as_it_was_and_keys_alone_change_it(pocket):
     first = "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
     hypernetwork = Hypernetwork.load(SHIPPED["hypernetwork"])
-    hypernetwork.kinds = ("attn2",)
+    hypernetwork.config["kinds"] = ["attn2"]
 
     def map_with(kept):
         changed = deepcopy(hypernetwork)

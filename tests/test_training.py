@@ -491,7 +491,7 @@ def test_exported_adapters_load_the_plain_way_with_a_card_of_measured_scores(hom
     ControlNetModel.from_pretrained("steering/controlnet")
     assert Hypernetwork.load("steering/hypernetwork").kinds == ("attn2", "attn1")
     scores, card = json.loads(Path("steering/scores.json").read_text()), Path("steering/README.md").read_text()
-    assert scores["lora"]["momo"]["n"] == 2 and f"{scores['controlnet']['with']['mean']:.3f}" in card
+    assert scores["lora"]["momo"]["n"] == 6 and f"{scores['controlnet']['with']['mean']:.3f}" in card
 
 
 def test_the_hint_reaches_the_encoder_of_a_new_controlnet():

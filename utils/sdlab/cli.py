@@ -120,9 +120,10 @@ def run_course(options: argparse.Namespace) -> None:
 
 def run_colab(options: argparse.Namespace) -> None:
     """Write the address into all notebooks of this checkout, and make the labs again."""
-    from .colab import place_cells
+    from .colab import check_published, place_cells
     from .grading.labs import build_labs, drifted_labs, find_course
 
+    check_published(options.address, options.branch)
     root = find_course()
     drifted_labs(root)  # whether labs can be made here at all, before anything is written
     changed = place_cells(root, address=options.address, branch=options.branch)

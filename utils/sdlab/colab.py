@@ -96,10 +96,7 @@ def place_cells(root: Path, *, address: str | None = None, branch: str | None = 
 
     from .notebooks import clean, find_notebooks, write
 
-    if address:
-        _repository(address)
-    if branch and not re.fullmatch(r"[\w./-]+", branch):
-        raise SdlabError(f"--branch must be the name of a branch or tag, but got {branch!r}.")
+    check_published(address, branch)
     files = [file for file in find_notebooks([root / folder for folder in FOLDERS]) if file.name[0].isdigit()]
     before = {file: file.read_text(encoding="utf-8") for file in files}
     made = {}
@@ -111,6 +108,14 @@ def place_cells(root: Path, *, address: str | None = None, branch: str | None = 
     for file, notebook in made.items():  # after all could be made
         write(notebook, file)
     return [file for file in files if file.read_text(encoding="utf-8") != before[file]]
+
+
+def check_published(address: str | None, branch: str | None) -> None:
+    """Raise SdlabError for an address that Colab cannot open, or a branch that cannot be one."""
+    if address:
+        _repository(address)
+    if branch and not re.fullmatch(r"[\w./-]+", branch):
+        raise SdlabError(f"--branch must be the name of a branch or tag, but got {branch!r}.")
 
 
 def _repository(address: str) -> str:

@@ -32,6 +32,7 @@ from .controlnet import make_controlnet
 from .log import read_log
 
 PARTS = ("lora", "hypernetwork", "controlnet")
+MOMO_TIMES = 3  # prompts of Momo for every ordinary one: hers is one answer a picture, an ordinary prompt names several
 TEST_SEED = 80_000_000  # outlines that no training has seen
 
 
@@ -116,23 +117,24 @@ def score_steering(folder, *, base="pocket", n=100, seed=0):
         }[part]
         if part == "base" or (folder / part).exists():
             with attached():
-                scores[part] = score_momo(pipe, n, judge=judge, seed=seed)[0]
+                scores[part] = score_momo(pipe, n, momo_n=MOMO_TIMES * n, judge=judge, seed=seed)[0]
     if (folder / "controlnet").exists():
         scores["controlnet"] = score_outlines(pipe, load_controlnet(folder / "controlnet"), n, seed=seed)
     return scores
 
 
-def score_momo(pipe, n, *, judge=None, seed=0):
-    """Return ({what: rate}, pictures of Momo) for ``n`` prompts of Momo and ``n`` ordinary ones.
+def score_momo(pipe, n, *, momo_n=None, judge=None, seed=0):
+    """Return ({what: rate}, pictures of Momo) for ``momo_n`` (by default ``n``) prompts of her and ``n`` ordinary ones.
 
     momo: the judge sees her; named: what her prompts name; ordinary: what ordinary prompts name; strangers: ordinary
     prompts whose picture shows Momo.
     """
-    texts, named = zip(*momo_prompts(n, seed=seed), strict=True)
+    momo_n = momo_n or n
+    texts, named = zip(*momo_prompts(momo_n, seed=seed), strict=True)
     images, others = draw_prompts(pipe, list(texts), seed=seed), prompts(n, seed=seed)
     ordinary = draw_prompts(pipe, [item.text for item in others], seed=seed + 100)
     return {
-        "momo": rate(sum(is_momo(images, judge)), n),
+        "momo": rate(sum(is_momo(images, judge)), momo_n),
         "named": _all_named(score_pictures(images, list(named), judge)),
         "ordinary": _all_named(score_pictures(ordinary, [item.named for item in others], judge)),
         "strangers": rate(sum(is_momo(ordinary, judge)), n),
@@ -190,7 +192,7 @@ ControlNet load in plain diffusers (`pipe.load_lora_weights`, `ControlNetModel.f
 
 ## Momo
 
-{n} prompts each (seed {seed}), judged; in brackets the 95 % interval.
+{momo_n} prompts of Momo and {n} ordinary ones (seed {seed}), judged; in brackets the 95 % interval.
 
 | model | Momo is recognised | what her prompts name | what ordinary prompts name | ordinary pictures taken for Momo |
 |---|---|---|---|---|
@@ -239,7 +241,8 @@ def write_steering_card(folder, *, n=100):
         f"| {what} | {found[key]['mean']:.3f} ± {found[key]['error']:.3f} |" for what, key in OUTLINE_ROWS.items()
     ]
     text = CARD.format(
-        parts="\n".join(parts), momo="\n".join(momo), outlines="\n".join(outlines), n=n, seed=scores["seed"]
+        parts="\n".join(parts), momo="\n".join(momo), outlines="\n".join(outlines), n=n, seed=scores["seed"],
+        momo_n=scores["base"]["momo"]["n"],
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder / "README.md"
