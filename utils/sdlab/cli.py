@@ -121,11 +121,11 @@ def run_course(options: argparse.Namespace) -> None:
 def run_colab(options: argparse.Namespace) -> None:
     """Write the address into all notebooks of this checkout, and make the labs again."""
     from .colab import check_published, place_cells
-    from .grading.labs import build_labs, drifted_labs, find_course
+    from .grading.labs import build_labs, check_can_build, find_course
 
     check_published(options.address, options.branch)
     root = find_course()
-    drifted_labs(root)  # whether labs can be made here at all, before anything is written
+    check_can_build(root)  # before anything is written
     changed = place_cells(root, address=options.address, branch=options.branch)
     labs = build_labs(root)
     print(f"{len(changed)} lessons and solutions and {len(labs)} labs changed: commit and push them.")

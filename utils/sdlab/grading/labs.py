@@ -33,13 +33,25 @@ def lab_text(course: Path, name: str) -> str:
         return (Path(folder) / name / f"{name}.ipynb").read_text(encoding="utf-8")
 
 
-def _generate(course: Path, name: str, folder: Path) -> None:
+def check_can_build(course: Path) -> None:
+    """Raise SdlabError where labs cannot be made: without solutions, or without nbgrader."""
+    lab_names(course)
+    _nbgrader()
+
+
+def _nbgrader() -> tuple:
+    """Import what making labs needs: (GenerateAssignment, CourseDirectory, PyFileConfigLoader)."""
     try:
         from nbgrader.converters import GenerateAssignment
         from nbgrader.coursedir import CourseDirectory
         from traitlets.config import PyFileConfigLoader
     except ImportError:
         raise SdlabError("nbgrader is needed to make labs: pip install 'sdlab[teach]'.") from None
+    return GenerateAssignment, CourseDirectory, PyFileConfigLoader
+
+
+def _generate(course: Path, name: str, folder: Path) -> None:
+    GenerateAssignment, CourseDirectory, PyFileConfigLoader = _nbgrader()
     config = PyFileConfigLoader(CONFIG, str(course)).load_config()
     config.CourseDirectory.root = str(course)
     config.CourseDirectory.release_directory = str(folder)
