@@ -33,6 +33,13 @@ def why_not() -> str | None:
     return None if CHROMIUM else "there is no Chromium on this machine"
 
 
+def keep(page, name: str) -> None:
+    """Keep a screenshot in the folder that SDLAB_SCREENSHOTS names; without it, do nothing."""
+    if folder := os.environ.get("SDLAB_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
 @contextlib.contextmanager
 def jupyterlab(root: Path, own: Path):
     """Serve ``root``; give the address with a token. Settings and data are kept in ``own``."""

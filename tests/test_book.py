@@ -4,18 +4,16 @@ Screenshots are kept in the folder that the environment variable SDLAB_SCREENSHO
 """
 
 import http.server
-import os
 import re
 import subprocess
 import sys
 import threading
 from functools import partial
-from pathlib import Path
 
 import nbformat
 import pytest
 
-from browser import CHROMIUM, FLAGS, why_not
+from browser import CHROMIUM, FLAGS, keep, why_not
 from conftest import ROOT
 
 BOOK = ROOT / "utils" / "book"
@@ -68,12 +66,6 @@ def page(browser, address):
     yield page
     page.close()
     assert wrong == []
-
-
-def keep(page, name: str) -> None:
-    if folder := os.environ.get("SDLAB_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def test_every_lesson_lab_and_the_glossary_have_a_page(site):

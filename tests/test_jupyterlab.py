@@ -3,13 +3,11 @@
 Screenshots are kept in the folder that the environment variable SDLAB_SCREENSHOTS names.
 """
 
-import os
 import shutil
-from pathlib import Path
 
 import pytest
 
-from browser import opened, why_not
+from browser import keep, opened, why_not
 from conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -28,12 +26,6 @@ def copy(tmp_path):
         shutil.copytree(ROOT / folder, tmp_path / "work" / folder, ignore=shutil.ignore_patterns(".*"))
     (tmp_path / "own").mkdir()
     return tmp_path
-
-
-def keep(page, name: str) -> None:
-    if folder := os.environ.get("SDLAB_SCREENSHOTS"):
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 @pytest.mark.parametrize("lesson", SLIDERS)
