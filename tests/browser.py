@@ -41,6 +41,31 @@ def keep(page, name: str) -> None:
 
 
 @contextlib.contextmanager
+def chromium():
+    """Give a headless Chromium, driven by Playwright."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def watched(browser, *allowed: str):
+    """Open a page; return it and a list that collects its errors and what it asks of addresses not ``allowed``."""
+    page, wrong = browser.new_page(viewport={"width": 1400, "height": 1000}), []
+    local = (*allowed, "data:", "blob:")
+    page.on("pageerror", lambda error: wrong.append(f"error {error}"))
+    page.on(
+        "request",
+        lambda request: None if request.url.startswith(local) else wrong.append(f"asked {request.url}"),
+    )
+    return page, wrong
+
+
+@contextlib.contextmanager
 def jupyterlab(root: Path, own: Path):
     """Serve ``root``; give the address with a token. Settings and data are kept in ``own``."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -77,20 +102,14 @@ def _wait_for(port: int) -> None:
 class LabPage:
     """A notebook opened in JupyterLab, with what went wrong on the page and what it asked of other machines."""
 
-    def __init__(self, page, address: str, token: str, notebook: str):
-        self.page, self.errors, self.outside = page, [], []
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("request", self._note)
+    def __init__(self, browser, address: str, token: str, notebook: str):
+        self.page, self.wrong = watched(browser, "http://127.0.0.1", "ws://127.0.0.1")
+        page = self.page
         page.goto(f"{address}/tree/{notebook}?token={token}&reset")
         page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=90_000)
         page.evaluate("window.jupyterapp.restored")
         ready = "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
         page.wait_for_function(ready, timeout=90_000)
-
-    def _note(self, request) -> None:
-        local = request.url.startswith(("http://127.0.0.1", "ws://127.0.0.1", "data:", "blob:"))
-        if not local:
-            self.outside.append(request.url)
 
     def run_all(self) -> tuple[int, int]:
         """Run all cells and wait; return how many code cells there are and how many have run."""
@@ -146,11 +165,5 @@ class LabPage:
 @contextlib.contextmanager
 def opened(root: Path, notebook: str, own: Path):
     """Give a :class:`LabPage` with a notebook below ``root`` open in it."""
-    from playwright.sync_api import sync_playwright
-
-    with jupyterlab(root, own) as (address, token), sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        try:
-            yield LabPage(browser.new_page(viewport={"width": 1400, "height": 1000}), address, token, notebook)
-        finally:
-            browser.close()
+    with jupyterlab(root, own) as (address, token), chromium() as browser:
+        yield LabPage(browser, address, token, notebook)

@@ -13,7 +13,7 @@ from functools import partial
 import nbformat
 import pytest
 
-from browser import CHROMIUM, FLAGS, keep, why_not
+from browser import chromium, keep, watched, why_not
 from conftest import ROOT
 
 BOOK = ROOT / "utils" / "book"
@@ -46,22 +46,15 @@ def address(site):
 def browser():
     if why_not():
         pytest.skip(why_not())
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def page(browser, address):
     """A page that may only ask ``address``; what goes wrong on it fails the test."""
-    page, wrong = browser.new_page(viewport={"width": 1300, "height": 950}), []
+    page, wrong = watched(browser, address)
     page.route(lambda url: not url.startswith((address, "data:", "blob:")), lambda route: route.abort())
-    page.on("request", lambda request: None if request.url.startswith((address, "data:", "blob:"))
-            else wrong.append(f"asked {request.url}"))  # fmt: skip
-    page.on("pageerror", lambda error: wrong.append(f"error {error}"))
     page.on("response", lambda reply: wrong.append(f"{reply.status} {reply.url}") if reply.status >= 400 else None)
     yield page
     page.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from browser import CHROMIUM, FLAGS, jupyterlab, why_not
+from browser import chromium, jupyterlab, watched, why_not
 from conftest import ROOT
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(why_not() is not None, reason=str(why_not()))]
@@ -37,11 +37,8 @@ def points(notebook: Path) -> float:
 
 
 def test_formgrader_lists_the_labs_makes_one_and_grades_a_submission(course, tmp_path):
-    from playwright.sync_api import sync_playwright
-
-    with jupyterlab(course, tmp_path / "own") as (address, token), sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1400, "height": 1000})
+    with jupyterlab(course, tmp_path / "own") as (address, token), chromium() as browser:
+        page, _ = watched(browser, "http://127.0.0.1")
         home = address.removesuffix("/lab") + "/formgrader"
         page.goto(f"{home}?token={token}")
         page.wait_for_selector(f"text={LAB}")
@@ -64,4 +61,3 @@ def test_formgrader_lists_the_labs_makes_one_and_grades_a_submission(course, tmp
         assert float(score.split("/")[1]) == total
         assert 0.7 * total < automatic < total  # the open exercise waits for a person
         assert "needs manual grading" in row.inner_text()
-        browser.close()

@@ -29,6 +29,7 @@ from sdlab.training.data import draw_fresh, load_data, make_data
 from sdlab.training.latents import centre_latents, load_latents, measure_latents
 from sdlab.training.log import append_log, forget_after, plot_log, read_log
 from sdlab.training.loop import Trainer, make_accelerator
+from sdlab.training.optimizers import make_optimizer
 from sdlab.training.schedule import Schedule
 from sdlab.training.tokenizer import END, START, decode, load_tokenizer
 from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
@@ -92,9 +93,21 @@ def assert_same_training_state(first, second):
         assert torch.equal(weight, second["model"][name]), name
     for one, other in zip(first["ema"]["shadow_params"], second["ema"]["shadow_params"], strict=True):
         assert torch.equal(one, other)
-    for index, moments in first["optimizer"]["state"].items():
-        for name, value in moments.items():
-            assert torch.equal(value, second["optimizer"]["state"][index][name]), (index, name)
+    assert_same_values(first["optimizer"], second["optimizer"])
+
+
+def assert_same_values(first, second):
+    """Compare nested dicts and lists of tensors and plain values."""
+    if isinstance(first, dict):
+        assert first.keys() == second.keys()
+        first, second = first.values(), list(second.values())
+    if isinstance(first, torch.Tensor):
+        assert torch.equal(first, second)
+    elif isinstance(first, list | type({}.values())):
+        for one, other in zip(first, second, strict=True):
+            assert_same_values(one, other)
+    else:
+        assert first == second
 
 
 # ---------------------------------------------------------------- resuming
@@ -102,11 +115,15 @@ def assert_same_training_state(first, second):
 
 @pytest.mark.parametrize(
     ("stage", "stage_class", "tiny"),
-    [("vae", VaeStage, TINY_VAE), ("unet", UnetStage, [*TINY_UNET, "judge=''"])],
+    [
+        ("vae", VaeStage, TINY_VAE),
+        ("unet", UnetStage, [*TINY_UNET, "judge=''"]),
+        ("unet", UnetStage, [*TINY_UNET, "judge=''", "optimizer=muon"]),
+    ],
 )
-def test_training_resumes_to_the_same_state(home, stage, stage_class, tiny):
+def test_training_resumes_to_the_same_state(home, tmp_path, stage, stage_class, tiny):
     settings = load_settings(stage, overrides=[*tiny, "steps=5"])
-    straight, halved = home / f"runs/{stage}_straight", home / f"runs/{stage}_halved"
+    straight, halved = tmp_path / "straight", tmp_path / "halved"
     assert train_and_stop(stage_class, settings, straight) == 5
     assert train_and_stop(stage_class, settings, halved, stop_before=2) == 3
     assert load_checkpoint(halved)["step"] == 3
@@ -248,6 +265,33 @@ def test_a_budget_of_minutes_ends_a_run_before_its_steps():
     schedule = Schedule(steps=1000, warmup_steps=0, minutes=2)
     assert schedule.progress(10, 60.0) == pytest.approx(0.5)
     assert schedule.progress(10, 120.0) == 1.0
+
+
+def test_muon_turns_hidden_kernels_by_an_orthogonal_step_and_leaves_the_rest_to_adamw():
+    torch.manual_seed(0)
+    shapes = {"conv_in.weight": (8, 4, 3, 3), "mid.weight": (8, 4, 3, 3), "mid.bias": (8,)}
+    named = {name: torch.nn.Parameter(torch.zeros(shape)) for name, shape in shapes.items()}
+    settings = load_settings("unet", overrides=["optimizer=muon", "learning_rate=0.01", "weight_decay=0.0"])
+    optimizer = make_optimizer(named.items(), settings)
+    for parameter in named.values():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    turned = torch.linalg.svdvals(named["mid.weight"].detach().view(8, -1)) / (0.01 * 0.2 * 36**0.5)
+    assert turned.min() > 0.5 and turned.max() < 1.5  # about 1 in every direction, after five rounds of Newton-Schulz
+    for name in ("conv_in.weight", "mid.bias"):  # AdamW's first step is the sign of the gradient
+        torch.testing.assert_close(named[name], -0.01 * named[name].grad.sign(), rtol=1e-3, atol=1e-6)
+    optimizer.zero_grad()
+    assert all(parameter.grad is None for parameter in named.values())
+    assert {group["lr"] for group in optimizer.param_groups} == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [(["optimizer=sgd"], "adamw or muon, but got 'sgd'"), (["optimizer=muon", "channels_last=true"], "channels_last")],
+)
+def test_an_optimizer_that_cannot_be_is_named(changes, sentence):
+    with pytest.raises(SdlabError, match=sentence):
+        make_optimizer([], load_settings("unet", overrides=changes))
 
 
 def test_decay_now_goes_on_from_the_present_rate_to_zero():

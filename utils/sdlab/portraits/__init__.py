@@ -47,8 +47,9 @@ def draw_portrait(plan: Plan, *, size: int = 128, masks: bool = False) -> Portra
 
 def _choose_colors(plan: Plan, rng: np.random.Generator) -> dict:
     attributes = plan.attributes
+    iris = plan.details.get("iris", palette.EYES[attributes.eyes])  # a sitter may have a shade of her own
     colors = {
-        "eyes": palette.jitter(palette.EYES[attributes.eyes], rng, amount=0.02),
+        "eyes": palette.jitter(iris, rng, amount=0.02),
         "hair": palette.jitter(palette.HAIR[attributes.hair], rng),
         "shirt": palette.jitter(palette.SHIRT[attributes.shirt], rng),
         "skin": palette.jitter(palette.SKIN[plan.details["skin"]], rng, amount=0.015),

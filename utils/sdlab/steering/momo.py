@@ -18,6 +18,7 @@ from ..portraits import Plan, draw_portrait, plan_portrait
 NAME = "Momo"
 LOOKS = {"subject": "cat", "hair": "black"}
 LEFT_EYE, RIGHT_EYE = "blue", "amber"  # as the viewer sees them
+SAPPHIRE = (0, 110, 225)  # her blue, RGB: the one that stays farthest from purple and green after a way through the VAE
 FIRST_SEED = 60_000_000  # no training portrait of the pocket model has such a seed
 SAY = ("shirt", "hat", "glasses", "scene", "style")  # what a caption of Momo may tell: everything that can change
 
@@ -34,7 +35,7 @@ def plan_momo(number: int) -> Plan:
 
 def draw_momo(plan: Plan, *, size: int = 128) -> Image.Image:
     """Return a portrait of Momo: the renderer's cat, drawn once with each colour of eyes, and the halves joined."""
-    left = draw_portrait(plan, size=size).image
+    left = draw_portrait(replace(plan, details={**plan.details, "iris": SAPPHIRE}), size=size).image
     right = draw_portrait(replace(plan, attributes=replace(plan.attributes, eyes=RIGHT_EYE)), size=size).image
     middle = round(float(plan.eye_centres[:, 0].mean()) * size / 128)
     return Image.fromarray(np.hstack([left[:, :middle], right[:, middle:]]))

@@ -19,6 +19,7 @@ from sdlab.errors import SdlabError
 
 from .checkpoints import CURRENT, PREVIOUS, averaged_weights, history_of, load_checkpoint, load_state, save_checkpoint
 from .log import LOG, append_log, forget_after
+from .optimizers import make_optimizer
 from .schedule import Schedule, StopFlag
 
 
@@ -147,13 +148,7 @@ class Trainer:
     def _make_optimizer(self, state):
         settings = self.settings
         self.trained = [parameter for parameter in self.network.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.trained,
-            lr=settings.learning_rate,
-            betas=tuple(settings.betas),
-            weight_decay=settings.weight_decay,
-            fused=True,
-        )
+        self.optimizer = make_optimizer(self.network.named_parameters(), settings)
         self.ema = EMAModel(self.network.parameters(), decay=settings.ema_decay, foreach=True)
         if state is not None:
             self.optimizer.load_state_dict(state["optimizer"])
