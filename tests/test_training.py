@@ -3,6 +3,8 @@
 import itertools
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,14 +15,17 @@ import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline
+from PIL import Image
 from transformers import CLIPModel, CLIPTextModel
 
 from sdlab.attributes import NAMES
 from sdlab.errors import SdlabError
-from sdlab.pipeline import load_pipeline
+from sdlab.evaluate import evaluate
+from sdlab.pipeline import MODEL_FOLDERS, load_pipeline
 from sdlab.steering import Hypernetwork
 from sdlab.training import main
 from sdlab.training.adapters import HypernetworkStage, LoraStage
+from sdlab.training.card import write_card
 from sdlab.training.checkpoints import load_checkpoint, load_state
 from sdlab.training.clip import UNNAMED, load_trained_clip, named_codes
 from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
@@ -30,6 +35,7 @@ from sdlab.training.latents import centre_latents, load_latents, measure_latents
 from sdlab.training.log import append_log, forget_after, plot_log, read_log
 from sdlab.training.loop import Trainer, make_accelerator
 from sdlab.training.optimizers import make_optimizer
+from sdlab.training.report import find_failures
 from sdlab.training.schedule import Schedule
 from sdlab.training.tokenizer import END, START, decode, load_tokenizer
 from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
@@ -487,6 +493,38 @@ def test_exported_models_load_the_plain_way_and_compute_in_float32(home, tmp_pat
     assert isinstance(pipe.text_encoder, CLIPTextModel)
     assert [verify_weights(tmp_path / name) for name in ("pocket", "clip", "judge")] == [3, 1, 1]
     assert json.loads((tmp_path / "pocket/training.json").read_text())["unet"]["step"] == 2
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_card_shows_what_was_learned_when_and_the_failures_as_pictures(home, tmp_path):
+    run, folder = tmp_path / "kept", tmp_path / "models" / "pocket"
+    tiny = [*TINY_UNET, "keep_every=2", "report_every=2", "judge=runs/judge"]
+    assert run_stage("unet", tiny, 4, "--run", str(run)) == 0
+    assert main(["export", "--out", str(folder.parent), "--unet", str(run)]) == 0
+    scores = evaluate(str(folder), n=10, num_inference_steps=2, training_pictures=5)
+    (folder / "scores.json").write_text(json.dumps(scores))
+    shutil.copy(MODEL_FOLDERS["pocket"] / "choices.json", folder)
+    assert main(["learning", str(folder), "--runs", str(run), "--n", "3"]) == 0
+    points = json.loads((folder / "learning.json").read_text())
+    # a snapshot and a scored report after steps 2 and 4, of 2 views each
+    assert [(point["views"], point["prompts"]) for point in points] == [(4, 2), (4, 3), (8, 2), (8, 3)]
+    assert points[1]["attributes"]["subject"]["n"] == 3
+    card = write_card(folder, failures=4).read_text()
+    assert Image.open(folder / "learning.png").size[0] > 500 and "](learning.png)" in card
+    assert Image.open(folder / "failures.jpg").size[0] > 100 and "](failures.jpg)" in card
+    missed = int(re.search(r"Of the first 4 prompts, (\d) pictures miss", card).group(1))
+    pictures, notes = find_failures(folder, n=4, steps=2)
+    assert len(pictures) == len(notes) == missed > 0 and all(" → " in note for note in notes)
+    run_again = [*TINY_UNET, "report_every=0", "judge=''"]
+    assert run_stage("unet", run_again, 1, "--run", str(run), "--fresh") == 0
+    assert not list(run.glob("snapshots/*"))
+
+
+def test_runs_without_scores_make_no_learning_curve(home, tmp_path, capsys):
+    assert main(["export", "--out", str(tmp_path)]) == 0
+    capsys.readouterr()
+    assert main(["learning", str(tmp_path / "pocket"), "--runs", "runs/unet"]) != 0
+    assert "Neither logged scores nor snapshots in runs/unet" in capsys.readouterr().err
 
 
 def test_captions_lose_their_padding_only_in_training_and_keep_their_words(home):

@@ -48,6 +48,12 @@ def make_parser():
     card = commands.add_parser("card", help="write the model card from training.json and scores.json")
     card.add_argument("folder", help="model folder, for example utils/sdlab/models/pocket")
     card.set_defaults(run_command=_run_card)
+    learning = commands.add_parser("learning", help="measure what the U-Net had learned after how many views")
+    learning.add_argument("folder", help="model folder, for example utils/sdlab/models/pocket")
+    learning.add_argument("--runs", nargs="+", default=["runs/unet"], metavar="RUN", help="its stages in their order")
+    learning.add_argument("--n", type=int, default=100, help="pictures behind each snapshot's scores")
+    learning.add_argument("--threads", type=int)
+    learning.set_defaults(run_command=_run_learning)
     plot = commands.add_parser("plot", help="draw the log of a run")
     plot.add_argument("run", help="run folder, for example runs/vae")
     plot.add_argument("--out", help="PNG to write (default: log.png in the run folder)")
@@ -258,6 +264,13 @@ def _run_card(arguments):
     from .card import write_card
 
     print(write_card(arguments.folder))
+
+
+def _run_learning(arguments):
+    from .report import write_learning
+
+    _set_threads(arguments.threads)
+    print(write_learning(arguments.folder, arguments.runs, n=arguments.n))
 
 
 def _run_plot(arguments):

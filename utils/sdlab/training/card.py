@@ -9,6 +9,17 @@ from pathlib import Path
 from sdlab.attributes import HELD_OUT_PAIRS
 from sdlab.errors import SdlabError
 
+from .report import (
+    FAILURES_PICTURE,
+    LEARNING,
+    LEARNING_PICTURE,
+    MOST_FAILURES,
+    failures_figure,
+    find_failures,
+    learning_figure,
+    save_figure,
+)
+
 INTRODUCTION = """# The pocket model
 
 A complete, trained Stable Diffusion at about a tenth of the width of SD 1.5: CLIP text encoder, VAE, U-Net and
@@ -33,8 +44,12 @@ Weights and code: Apache-2.0.
 """
 
 
-def write_card(folder) -> Path:
-    """Write README.md in a model's ``folder`` from its training.json, scores.json and weights.json; return its path."""
+def write_card(folder, *, failures: int = 60) -> Path:
+    """Write README.md in a model's ``folder`` from its training.json, scores.json and weights.json; return its path.
+
+    Two pictures go beside it: what was learned when (if ``sdlab train learning`` measured it), and what the model still
+    gets wrong, found among the first ``failures`` prompts of ``sdlab evaluate``.
+    """
     folder = Path(folder)
     training, scores, hashes = (_read(folder / name) for name in ("training.json", "scores.json", "weights.json"))
     choices = _read(folder / "choices.json")
@@ -43,7 +58,8 @@ def write_card(folder) -> Path:
         _recipe(training),
         _choices(choices),
         _scores(scores),
-        _failures(scores),
+        _learning(folder),
+        _failures(folder, scores, failures),
         LIMITS,
         _hashes(hashes),
     ]
@@ -153,10 +169,35 @@ def _scores(scores) -> str:
     return "\n".join(lines)
 
 
-def _failures(scores) -> str:
+def _learning(folder) -> str:
+    if not (folder / LEARNING).is_file():
+        return ""
+    points = _read(folder / LEARNING)
+    save_figure(learning_figure(points), folder / LEARNING_PICTURE)
+    few = [point["prompts"] for point in points]
+    return (
+        "## What was learned when\n\n"
+        f"![The share of each attribute that is drawn right, against the views]({LEARNING_PICTURE})\n\n"
+        f"Scores of the U-Net after so many views, with 95 % intervals, from {min(few)} to {max(few)} prompts a point "
+        "(in early stages those of the training log).\n"
+    )
+
+
+def _failures(folder, scores, n) -> str:
     worst = sorted(scores["attributes"].items(), key=lambda pair: pair[1]["accuracy"] or 0)[:3]
     named = ", ".join(f"{name} ({item['accuracy']:.1%})" for name, item in worst)
-    return f"## Weakest points\n\nThe three attributes it gets wrong most often: {named}.\n"
+    text = f"## Weakest points\n\nThe three attributes it gets wrong most often: {named}.\n"
+    pictures, notes = find_failures(
+        folder, n=n, seed=scores["seed"], steps=scores["num_inference_steps"], guidance=scores["guidance_scale"]
+    )
+    if not pictures:
+        return text
+    save_figure(failures_figure(pictures, notes), folder / FAILURES_PICTURE)
+    shown = "all of them" if len(pictures) <= MOST_FAILURES else f"the first {MOST_FAILURES} of them"
+    return (
+        f"{text}\nOf the first {n} prompts, {len(pictures)} pictures miss something that was named; {shown}, each with "
+        f"what was asked for → what the judge sees:\n\n![Failures]({FAILURES_PICTURE})\n"
+    )
 
 
 def _hashes(hashes) -> str:

@@ -25,6 +25,16 @@ def save_checkpoint(folder, state):
     os.replace(unfinished, folder / CURRENT)
 
 
+def save_snapshot(folder, state):
+    """Keep the averaged weights of a state, in float16, as folder/snapshots/STEP.pt; return the file's path."""
+    kept = {name: state[name] for name in ("step", "views", "seconds", "before", "settings", "info")}
+    weights = {name: weight.half() for name, weight in averaged_weights(state).items()}
+    file = Path(folder) / "snapshots" / f"{state['step']:06d}.pt"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(kept | {"model": weights, "parameter_names": [], "ema": {"shadow_params": []}}, file)
+    return file
+
+
 def load_checkpoint(folder, *, map_location="cpu"):
     """Return the newest readable state in `folder`, or None where no checkpoint was ever written.
 

@@ -17,7 +17,16 @@ from tqdm import tqdm
 
 from sdlab.errors import SdlabError
 
-from .checkpoints import CURRENT, PREVIOUS, averaged_weights, history_of, load_checkpoint, load_state, save_checkpoint
+from .checkpoints import (
+    CURRENT,
+    PREVIOUS,
+    averaged_weights,
+    history_of,
+    load_checkpoint,
+    load_state,
+    save_checkpoint,
+    save_snapshot,
+)
 from .log import LOG, append_log, forget_after
 from .optimizers import make_optimizer
 from .schedule import Schedule, StopFlag
@@ -108,8 +117,8 @@ class Trainer:
 
     def _prepare(self, *, fresh, init):
         if fresh and self.main:
-            for name in (CURRENT, PREVIOUS, LOG):
-                (self.folder / name).unlink(missing_ok=True)
+            for file in (*map(self.folder.joinpath, (CURRENT, PREVIOUS, LOG)), *self.folder.glob("snapshots/*.pt")):
+                file.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         self.folder.mkdir(parents=True, exist_ok=True)
         state = load_checkpoint(self.folder, map_location=self.accelerator.device)
@@ -184,6 +193,8 @@ class Trainer:
             bar.update()
             if self.step % self.settings.log_every == 0:
                 self._write_log(last, bar)
+            if self.main and self._due(getattr(self.settings, "keep_every", 0)):
+                save_snapshot(self.folder, self._state())
             if self._due(self.settings.report_every) and self.step < last:
                 self._report()
             if self.seconds - saved > self.settings.save_seconds:
@@ -280,9 +291,11 @@ class Trainer:
     def save(self):
         """Write a checkpoint (main process only): weights, averages, optimiser, step, settings."""
         self._check_loss()
-        if not self.main:
-            return
-        state = {
+        if self.main:
+            save_checkpoint(self.folder, self._state())
+
+    def _state(self):
+        return {
             "step": self.step,
             "views": self.views,
             "before": self.before,
@@ -295,7 +308,6 @@ class Trainer:
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
-        save_checkpoint(self.folder, state)
 
 
 def _rounded(value):

@@ -1,0 +1,140 @@
+"""The training report of the model card: what was learned when, and what the model still gets wrong, as pictures."""
+
+import base64
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from sdlab.attributes import NAMES
+from sdlab.captions import caption
+from sdlab.errors import SdlabError
+from sdlab.evaluate import draw_prompts, prompts, score_pictures
+from sdlab.judge import judge_images, load_judge
+from sdlab.measures import rate
+from sdlab.plotting import new_figure, show_images
+from sdlab.portraits import plan_portrait
+
+from .checkpoints import history_of, load_state, load_weights
+from .data import VALIDATION_SEED
+from .log import read_log
+from .unet import load_trained_unet
+
+LEARNING, LEARNING_PICTURE, FAILURES_PICTURE = "learning.json", "learning.png", "failures.jpg"
+MOST_FAILURES = 18
+
+
+def write_learning(folder, runs, *, n=100, seed=0):
+    """Write what the U-Net of a model ``folder`` could do after how many views; return the file's path.
+
+    runs: the stages of its training in their order. Each gives the scores in its log (few prompts) and its kept
+    snapshots, which draw the first ``n`` prompts of ``sdlab evaluate`` with the folder's other parts.
+    """
+    from sdlab.pipeline import load_pipeline
+
+    folder, points = Path(folder), []
+    pipe, judge = load_pipeline(folder, device="cpu"), load_judge()
+    pipe.set_progress_bar_config(disable=True)
+    for run in map(Path, runs):
+        before = _views_before(load_state(run))
+        points += [point | {"views": before + point["views"]} for point in _logged(run)]
+        for file in sorted((run / "snapshots").glob("*.pt")):
+            views, attributes = _measured(file, pipe, judge, n, seed)
+            points.append({"views": before + views, "prompts": n, "attributes": attributes})
+    if not points:
+        raise SdlabError(f"Neither logged scores nor snapshots in {', '.join(map(str, runs))}; name runs of the U-Net.")
+    points = sorted(points, key=lambda point: point["views"])
+    (folder / LEARNING).write_text(json.dumps(points, indent=1) + "\n")
+    return folder / LEARNING
+
+
+def _views_before(state):
+    """Return the views of the runs that a run was started from."""
+    run, views = history_of(state)["before"], 0
+    while run:
+        run, views = run["before"], views + run["views"]
+    return views
+
+
+def _logged(run):
+    """Return a point for every scored report in a run's log, with the n that its few prompts give."""
+    count = load_weights(run)[0]["score_prompts"]
+    rng = np.random.default_rng(0)
+    plans = [plan_portrait(VALIDATION_SEED + index, split="any") for index in range(count)]
+    named = [caption(plan, rng).named for plan in plans]
+    times = {name: sum(name in one for one in named) for name in NAMES}
+    return [
+        {
+            "views": entry["views"],
+            "prompts": count,
+            "attributes": {
+                name: rate(round(share * times[name]), times[name]) for name, share in entry["accuracy"].items()
+            },
+        }
+        for entry in read_log(run)
+        if "accuracy" in entry
+    ]
+
+
+def _measured(file, pipe, judge, n, seed):
+    views = torch.load(file, map_location="cpu", weights_only=True)["views"]
+    pipe.unet.load_state_dict(load_trained_unet(file)[0].state_dict())
+    captions = prompts(n, seed)
+    images = draw_prompts(pipe, [item.text for item in captions], seed=seed)
+    return views, score_pictures(images, [item.named for item in captions], judge)["attributes"]
+
+
+def learning_figure(points):
+    """Return a figure with one panel per attribute: the share drawn right, with 95 % intervals, over the views."""
+    figure, axes = new_figure(
+        2, 4, width=9, height=4, alt="One panel for each of eight attributes: the share drawn right against the views"
+    )
+    for name, axis in zip(NAMES, axes.flat, strict=True):
+        found = [(point["views"] / 1000, point["attributes"].get(name, rate(0, 0))) for point in points]
+        found = [(views, item) for views, item in found if item["n"]]
+        middle = [item["accuracy"] for _, item in found]
+        ends = np.array([item["interval"] for _, item in found]).T
+        reach = np.abs(ends - middle)
+        axis.errorbar([views for views, _ in found], middle, yerr=reach, marker="o", markersize=3, linewidth=1)
+        axis.set(title=name, ylim=(0, 1.03), xlim=(0, None))
+    for axis in axes[1]:
+        axis.set_xlabel("thousand views")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("right")
+    return figure
+
+
+def find_failures(folder, *, n=60, seed=0, steps=None, guidance=None):
+    """Draw the first ``n`` prompts of ``sdlab evaluate``; return (pictures, notes) of those that miss what is named."""
+    from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
+    from sdlab.pipeline import load_pipeline
+
+    captions = prompts(n, seed)
+    pipe, options = load_pipeline(folder, device="cpu"), {"num_inference_steps": steps or DEFAULT_STEPS}
+    pipe.set_progress_bar_config(disable=True)
+    options["guidance_scale"] = DEFAULT_GUIDANCE if guidance is None else guidance
+    images = draw_prompts(pipe, [item.text for item in captions], seed=seed, **options)
+    pictures, notes = [], []
+    for image, item, reading in zip(images, captions, judge_images(images), strict=True):
+        wrong = [
+            f"{name}: {value} → {reading.values[name]}"
+            for name, value in item.named.items()
+            if reading.values[name] != value
+        ]
+        if wrong:
+            pictures.append(image)
+            notes.append("\n".join(wrong))
+    return pictures, notes
+
+
+def failures_figure(pictures, notes, *, most=MOST_FAILURES):
+    """Return a figure with the first ``most`` failures: under each, what was asked for and what the judge sees."""
+    return show_images(
+        pictures[:most], notes[:most], columns=6, alt="Failures: pictures with what was asked for and what is seen"
+    )  # of this size it is a JPEG
+
+
+def save_figure(figure, file):
+    """Write a course figure as the file that it is: a PNG, or a JPEG where it is large."""
+    Path(file).write_bytes(base64.b64decode(figure.to_base64()))
