@@ -55,8 +55,8 @@ course/glossary
 
 def lay_out(source: Path) -> None:
     """Write the book's pages to ``source``, an empty folder."""
-    pictures = [*(ROOT / "course").glob("*.png"), ROOT / "course" / "glossary.md", ROOT / CARD]
-    for file in [*_sorted(LESSONS), *_sorted(LABS), *pictures]:
+    pictures = [file for folder in ("course", CARD.parent) for file in _sorted(f"{folder}/*.[jp][pn]g")]
+    for file in [*_sorted(LESSONS), *_sorted(LABS), *pictures, ROOT / "course" / "glossary.md", ROOT / CARD]:
         target = source / file.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
