@@ -9,10 +9,12 @@ import torch
 
 from sdlab.attributes import NAMES
 from sdlab.captions import caption
+from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sdlab.errors import SdlabError
 from sdlab.evaluate import draw_prompts, prompts, score_pictures
 from sdlab.judge import judge_images, load_judge
 from sdlab.measures import rate
+from sdlab.pipeline import load_pipeline
 from sdlab.plotting import new_figure, show_images
 from sdlab.portraits import plan_portrait
 
@@ -31,8 +33,6 @@ def write_learning(folder, runs, *, n=100, seed=0):
     runs: the stages of its training in their order. Each gives the scores in its log (few prompts) and its kept
     snapshots, which draw the first ``n`` prompts of ``sdlab evaluate`` with the folder's other parts.
     """
-    from sdlab.pipeline import load_pipeline
-
     folder, points = Path(folder), []
     pipe, judge = load_pipeline(folder, device="cpu"), load_judge()
     pipe.set_progress_bar_config(disable=True)
@@ -105,16 +105,13 @@ def learning_figure(points):
     return figure
 
 
-def find_failures(folder, *, n=60, seed=0, steps=None, guidance=None):
+def find_failures(folder, *, n=60, seed=0, steps=DEFAULT_STEPS, guidance=DEFAULT_GUIDANCE):
     """Draw the first ``n`` prompts of ``sdlab evaluate``; return (pictures, notes) of those that miss what is named."""
-    from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
-    from sdlab.pipeline import load_pipeline
-
     captions = prompts(n, seed)
-    pipe, options = load_pipeline(folder, device="cpu"), {"num_inference_steps": steps or DEFAULT_STEPS}
+    pipe = load_pipeline(folder, device="cpu")
     pipe.set_progress_bar_config(disable=True)
-    options["guidance_scale"] = DEFAULT_GUIDANCE if guidance is None else guidance
-    images = draw_prompts(pipe, [item.text for item in captions], seed=seed, **options)
+    texts = [item.text for item in captions]
+    images = draw_prompts(pipe, texts, seed=seed, num_inference_steps=steps, guidance_scale=guidance)
     pictures, notes = [], []
     for image, item, reading in zip(images, captions, judge_images(images), strict=True):
         wrong = [
