@@ -27,7 +27,7 @@ def save_checkpoint(folder, state):
 
 def save_snapshot(folder, state):
     """Keep the averaged weights of a state, in float16, as folder/snapshots/STEP.pt; return the file's path."""
-    kept = {name: state[name] for name in ("step", "views", "seconds", "before", "settings", "info")}
+    kept = history_of(state) | {"info": state["info"]}
     weights = {name: weight.half() for name, weight in averaged_weights(state).items()}
     file = Path(folder) / "snapshots" / f"{state['step']:06d}.pt"
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -69,6 +69,14 @@ def load_state(source):
 def history_of(state):
     """Return how a state came about: step, views, seconds and settings, and the same of the run it started from."""
     return {name: state[name] for name in ("step", "views", "seconds", "settings", "before")}
+
+
+def whole_run(history):
+    """Return (steps, views) of a run's history together with those of the runs it was started from; None has none."""
+    if history is None:
+        return 0, 0
+    before = whole_run(history["before"])
+    return history["step"] + before[0], history["views"] + before[1]
 
 
 def averaged_weights(state):

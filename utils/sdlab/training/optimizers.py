@@ -1,7 +1,7 @@
 """The optimisers of the training stages: AdamW, or Muon for the hidden matrices with AdamW for the rest."""
 
 import torch
-from torch.optim import AdamW, Muon
+from torch.optim import AdamW
 
 from sdlab.errors import SdlabError
 
@@ -18,6 +18,8 @@ def make_optimizer(named_parameters, settings):
     if kind == "muon":
         if settings.channels_last:
             raise SdlabError("Muon lays kernels flat, which channels_last = true prevents; turn one of the two off.")
+        if not hasattr(torch.optim, "Muon"):
+            raise SdlabError(f"Muon needs torch 2.9, but this is torch {torch.__version__}; take optimizer = adamw.")
         return MuonAndAdamW(named, betas=tuple(settings.betas), **options)
     raise SdlabError(f"Setting 'optimizer' must be adamw or muon, but got {kind!r}.")
 
@@ -34,7 +36,7 @@ class MuonAndAdamW(torch.optim.Optimizer):
         chosen = {id(p) for p in hidden}
         rest = [p for _, p in named if id(p) not in chosen]
         self.flat = [(p, p.detach().view(len(p), -1)) for p in hidden]
-        self.muon = Muon(
+        self.muon = torch.optim.Muon(
             [flat for _, flat in self.flat],
             lr=lr,
             weight_decay=weight_decay,

@@ -5,10 +5,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sdlab.attributes import NAMES
-from sdlab.captions import caption
 from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sdlab.errors import SdlabError
 from sdlab.evaluate import draw_prompts, prompts, score_pictures
@@ -18,10 +16,10 @@ from sdlab.pipeline import load_pipeline
 from sdlab.plotting import new_figure, show_images
 from sdlab.portraits import plan_portrait
 
-from .checkpoints import history_of, load_state, load_weights
+from .checkpoints import averaged_weights, load_state, whole_run
 from .data import VALIDATION_SEED
 from .log import read_log
-from .unet import load_trained_unet
+from .unet import validation_captions
 
 LEARNING, LEARNING_PICTURE, FAILURES_PICTURE = "learning.json", "learning.png", "failures.jpg"
 MOST_FAILURES = 18
@@ -37,8 +35,9 @@ def write_learning(folder, runs, *, n=100, seed=0):
     pipe, judge = load_pipeline(folder, device="cpu"), load_judge()
     pipe.set_progress_bar_config(disable=True)
     for run in map(Path, runs):
-        before = _views_before(load_state(run))
-        points += [point | {"views": before + point["views"]} for point in _logged(run)]
+        state = load_state(run)
+        _, before = whole_run(state["before"])
+        points += [point | {"views": before + point["views"]} for point in _logged(run, state["settings"])]
         for file in sorted((run / "snapshots").glob("*.pt")):
             views, attributes = _measured(file, pipe, judge, n, seed)
             points.append({"views": before + views, "prompts": n, "attributes": attributes})
@@ -49,20 +48,11 @@ def write_learning(folder, runs, *, n=100, seed=0):
     return folder / LEARNING
 
 
-def _views_before(state):
-    """Return the views of the runs that a run was started from."""
-    run, views = history_of(state)["before"], 0
-    while run:
-        run, views = run["before"], views + run["views"]
-    return views
-
-
-def _logged(run):
+def _logged(run, settings):
     """Return a point for every scored report in a run's log, with the n that its few prompts give."""
-    count = load_weights(run)[0]["score_prompts"]
-    rng = np.random.default_rng(0)
+    count = settings["score_prompts"]
     plans = [plan_portrait(VALIDATION_SEED + index, split="any") for index in range(count)]
-    named = [caption(plan, rng).named for plan in plans]
+    named = [item.named for item in validation_captions(plans)]
     times = {name: sum(name in one for one in named) for name in NAMES}
     return [
         {
@@ -78,11 +68,13 @@ def _logged(run):
 
 
 def _measured(file, pipe, judge, n, seed):
-    views = torch.load(file, map_location="cpu", weights_only=True)["views"]
-    pipe.unet.load_state_dict(load_trained_unet(file)[0].state_dict())
+    state = load_state(file)
+    pipe.unet.load_state_dict(
+        {name.removeprefix("unet."): weight for name, weight in averaged_weights(state).items()}
+    )
     captions = prompts(n, seed)
     images = draw_prompts(pipe, [item.text for item in captions], seed=seed)
-    return views, score_pictures(images, [item.named for item in captions], judge)["attributes"]
+    return state["views"], score_pictures(images, [item.named for item in captions], judge)["attributes"]
 
 
 def learning_figure(points):

@@ -27,7 +27,7 @@ from sdlab.steering.momo import is_momo, momo_prompts
 from sdlab.weights import write_hashes
 
 from .adapters import HypernetworkStage, widen
-from .checkpoints import history_of, load_state, load_weights
+from .checkpoints import history_of, load_state, load_weights, whole_run
 from .controlnet import make_controlnet
 from .log import read_log
 
@@ -232,7 +232,7 @@ def write_steering_card(folder, *, n=100):
     parts = []
     for part in PARTS:
         (file,) = [file for file in weight_files(folder) if file.parent.name == part]
-        steps, views = _whole_run(json.loads((folder / part / "training.json").read_text()))
+        steps, views = whole_run(json.loads((folder / part / "training.json").read_text()))
         size = f"{file.stat().st_size / 1e6:.2f} MB"
         parts.append(f"| {part} | {count_parameters(file):,} | {size} | {steps:,} | {views:,} |")
     momo = [_momo_row(part, scores[part]) for part in ("base", "lora", "hypernetwork")]
@@ -246,14 +246,6 @@ def write_steering_card(folder, *, n=100):
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     return folder / "README.md"
-
-
-def _whole_run(recipe):
-    """Return (steps, views) of a run together with those of the runs it was started from."""
-    if recipe is None:
-        return 0, 0
-    before = _whole_run(recipe["before"])
-    return recipe["step"] + before[0], recipe["views"] + before[1]
 
 
 def _momo_row(part, scores):

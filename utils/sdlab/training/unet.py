@@ -36,6 +36,12 @@ def make_unet(settings, *, context, sample_size=16):
     )
 
 
+def validation_captions(plans):
+    """Return the caption of each validation portrait, the same in every run."""
+    rng = np.random.default_rng(0)
+    return [caption(plan, rng) for plan in plans]
+
+
 def make_scheduler(settings):
     """Return SD 1.5's own scheduler with the prediction type of the settings."""
     zero_snr, kind = settings.rescale_betas_zero_snr, settings.prediction_type
@@ -103,8 +109,7 @@ class UnetStage(Stage):
 
     def _make_validation(self):
         images, plans = draw_fresh(max(1, self.settings.score_prompts), VALIDATION_SEED, split="any")
-        rng = np.random.default_rng(0)
-        self.validation_captions = [caption(plan, rng) for plan in plans]
+        self.validation_captions = validation_captions(plans)
         with torch.no_grad():
             moments = self.vae.encode(
                 to_floats(torch.from_numpy(images)).to(self.device)
