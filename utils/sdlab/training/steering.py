@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sdlab.captions import caption
-from sdlab.drawing import seeded_generators
+from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, seeded_generators
 from sdlab.errors import SdlabError
 from sdlab.evaluate import draw_prompts, prompts, score_pictures
 from sdlab.judge import load_judge
@@ -163,11 +163,10 @@ def score_outlines(pipe, controlnet, n, *, seed=0):
 
 def draw_hints(pipe, controlnet, texts, hints, *, seed=0):
     """Draw every text along its own hint, one by one; PIL pictures."""
-    images = []
+    images, options = [], {"num_inference_steps": DEFAULT_STEPS, "guidance_scale": DEFAULT_GUIDANCE}
     for index, (text, hint) in enumerate(zip(texts, hints, strict=True)):
         with use_controlnet(pipe, controlnet, hint):
-            generator = seeded_generators(seed + index, 1)
-            images += pipe(text, num_inference_steps=20, guidance_scale=4.0, generator=generator).images
+            images += pipe(text, generator=seeded_generators(seed + index, 1), **options).images
     return images
 
 
