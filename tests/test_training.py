@@ -519,6 +519,7 @@ def test_the_card_shows_what_was_learned_when_and_the_failures_as_pictures(home,
     assert points[1]["attributes"]["subject"]["n"] == 3
     card = write_card(folder, failures=4).read_text()
     assert Image.open(folder / "learning.png").size[0] > 500 and "](learning.png)" in card
+    assert "drawn with guidance 2.5." in card
     assert Image.open(folder / "failures.jpg").size[0] > 100 and "](failures.jpg)" in card
     missed = int(re.search(r"Of the first 4 prompts, (\d) pictures miss", card).group(1))
     pictures, notes = find_failures(folder, n=4, steps=2)

@@ -175,11 +175,13 @@ def _learning(folder) -> str:
     points = _read(folder / LEARNING)
     save_figure(learning_figure(points), folder / LEARNING_PICTURE)
     few = [point["prompts"] for point in points]
+    scales = sorted({point["guidance_scale"] for point in points}, reverse=True)
+    guidance = " or ".join(f"{scale:g}" for scale in scales)
     return (
         "## What was learned when\n\n"
         f"![The share of each attribute that is drawn right, against the views]({LEARNING_PICTURE})\n\n"
         f"Scores of the U-Net after so many views, with 95 % intervals, from {min(few)} to {max(few)} prompts a point "
-        "(in early stages those of the training log).\n"
+        f"(in early stages those of the training log), drawn with guidance {guidance}.\n"
     )
 
 

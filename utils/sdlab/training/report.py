@@ -40,7 +40,8 @@ def write_learning(folder, runs, *, n=100, seed=0):
         points += [point | {"views": before + point["views"]} for point in _logged(run, state["settings"])]
         for file in sorted((run / "snapshots").glob("*.pt")):
             views, attributes = _measured(file, pipe, judge, n, seed)
-            points.append({"views": before + views, "prompts": n, "attributes": attributes})
+            point = {"views": before + views, "prompts": n, "guidance_scale": DEFAULT_GUIDANCE}
+            points.append(point | {"attributes": attributes})
     if not points:
         raise SdlabError(f"Neither logged scores nor snapshots in {', '.join(map(str, runs))}; name runs of the U-Net.")
     points = sorted(points, key=lambda point: point["views"])
@@ -58,6 +59,7 @@ def _logged(run, settings):
         {
             "views": entry["views"],
             "prompts": count,
+            "guidance_scale": settings["score_guidance"],
             "attributes": {
                 name: rate(round(share * times[name]), times[name]) for name, share in entry["accuracy"].items()
             },
