@@ -19,10 +19,12 @@ def unchanged(attention_probs, _place):
     return attention_probs
 
 
-def same_noise(pipe, prompts, **options):
+def same_noise(pipe, prompts, *, seed=7, num_inference_steps=3, **options):
     """Draw the prompts in one batch from the same noise."""
-    generators = [torch.Generator().manual_seed(7) for _ in prompts]
-    return pipe(prompts, num_inference_steps=3, generator=generators, output_type="latent", **options).images
+    generators = [torch.Generator().manual_seed(seed) for _ in prompts]
+    return pipe(
+        prompts, num_inference_steps=num_inference_steps, generator=generators, output_type="latent", **options
+    ).images
 
 
 def test_the_identity_gives_the_same_latents_up_to_rounding(pipe):
@@ -135,11 +137,16 @@ def test_keeping_the_maps_leaves_the_source_picture_alone(pipe):
 
 
 def test_keeping_the_maps_holds_the_pocket_models_composition(pocket):
-    prompts = [PROMPT, "a man with green eyes"]
-    plain = same_noise(pocket, prompts)
+    def distance(seed):
+        source, other = same_noise(
+            pocket, [PROMPT, "a man with green eyes"], seed=seed, num_inference_steps=8, guidance_scale=2.5
+        )
+        return (other - source).square().mean()
+
+    plain = [distance(seed) for seed in range(6)]
     with edit_attention(pocket, keep_maps()):
-        kept = same_noise(pocket, prompts)
-    assert (kept[1] - kept[0]).square().mean() < (plain[1] - plain[0]).square().mean()
+        kept = [distance(seed) for seed in range(6)]
+    assert sum(kept) < 0.95 * sum(plain)
 
 
 @pytest.mark.parametrize(("until", "kept_steps"), [(0.0, []), (0.5, [0, 1]), (1.0, [0, 1, 2, 3])])

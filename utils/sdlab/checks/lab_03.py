@@ -269,13 +269,14 @@ def training_batch(attempt, draws: Draws) -> str:
         raise Wrong("every number needs noise of its own, in each channel and at each place, not the same for several")
     predict = noise_predictor(Pocket().resolve())
     noise_pred, right = predict(noisy, timesteps), noise_of_diffusers(latents, noise, timesteps, schedule)
-    loss, usual = ((n - noise).square().mean().item() for n in (noise_pred, predict(right, timesteps)))
+    right_pred = predict(right, timesteps)
+    loss, usual = ((n - noise).square().mean().item() for n in (noise_pred, right_pred))
     if loss > 1.25 * usual + 0.01:
         raise Wrong(
             f"the pocket U-Net looks for the noise that you returned and misses it by {loss / usual:.1f} times as much "
             "as in examples made rightly: noisy must hold this very noise, as strong as at its timestep"
         )
-    far, near = left_over(latents, noisy, noise_pred, timesteps), left_over(latents, right, noise_pred, timesteps)
+    far, near = left_over(latents, noisy, noise_pred, timesteps), left_over(latents, right, right_pred, timesteps)
     if far > 1.25 * near + 0.01:
         raise Wrong(
             "when the noise that the U-Net finds is taken away, the picture is not left as strong as it should be at "

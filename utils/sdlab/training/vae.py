@@ -60,7 +60,8 @@ class VaeObjective(nn.Module):
         if edge_weight > 0:
             loss = loss + edge_weight * edge_loss(error, weights)
         if self.features is not None:
-            loss = loss + settings.perceptual_weight * feature_loss(self.features[0], decoded, pictures)
+            near, alike = feature_losses(self.features[0], decoded, pictures)
+            loss = loss + settings.perceptual_weight * near + settings.texture_weight * alike
         return loss, {"mse": error.square().mean(), "kl": divergence}
 
 
@@ -71,10 +72,23 @@ def edge_loss(error, weights):
     return across.mean() + down.mean()
 
 
-def feature_loss(judge, decoded, pictures):
-    """Return the mean L1 between the judge's feature maps of two batches of pictures."""
-    pairs = zip(judge.feature_maps(decoded), judge.feature_maps(pictures.detach()), strict=True)
-    return sum((first - second).abs().mean() for first, second in pairs)
+def feature_losses(judge, decoded, pictures):
+    """Compare the judge's feature maps of two batches of pictures: (at each place, as textures).
+
+    The first is the mean L1 between the maps, summed over the layers. The second is the same between their Gram
+    matrices, in which the place is averaged away (Gatys et al., arXiv 1508.06576): strokes and dots may lie elsewhere,
+    but they must be there.
+    """
+    pairs = list(zip(judge.feature_maps(decoded), judge.feature_maps(pictures.detach()), strict=True))
+    near = sum((first - second).abs().mean() for first, second in pairs)
+    alike = sum((gram_matrix(first) - gram_matrix(second)).abs().mean() for first, second in pairs)
+    return near, alike
+
+
+def gram_matrix(features):
+    """Return the products of the channels of features [B, C, H, W], averaged over the places, [B, C, C]."""
+    flat = features.float().flatten(2)
+    return flat @ flat.transpose(1, 2) / flat.shape[2]
 
 
 def crop_corners(rng, eyes, settings):
@@ -101,7 +115,7 @@ class VaeStage(Stage):
         self.validation, self.validation_plans = draw_fresh(
             settings.validation_pictures, VALIDATION_SEED, split="any"
         )
-        if settings.perceptual_weight > 0:
+        if settings.perceptual_weight > 0 or settings.texture_weight > 0:
             from .judge import load_trained_judge
 
             self.objective.features = (load_trained_judge(settings.judge).requires_grad_(False).to(device),)
