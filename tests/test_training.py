@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from sdlab.training.clip import UNNAMED, load_trained_clip, named_codes
 from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
 from sdlab.training.controlnet import ControlNetStage, make_controlnet, wear
 from sdlab.training.data import draw_fresh, load_data, make_data
+from sdlab.training.denoised import denoise, load_denoised
 from sdlab.training.latents import centre_latents, load_latents, measure_latents
 from sdlab.training.log import append_log, forget_after, plot_log, read_log
 from sdlab.training.loop import Trainer, make_accelerator
@@ -39,7 +41,7 @@ from sdlab.training.report import find_failures
 from sdlab.training.schedule import Schedule
 from sdlab.training.tokenizer import END, START, decode, load_tokenizer
 from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
-from sdlab.training.vae import VaeStage, crop_corners, load_trained_vae, make_vae, picture_psnr
+from sdlab.training.vae import VaeStage, crop_corners, gram_matrix, load_trained_vae, make_vae, picture_psnr
 from sdlab.weights import verify_weights
 
 PORTRAITS = 12
@@ -414,6 +416,52 @@ def test_a_frozen_encoder_stays_while_the_decoder_learns(home):
         pairs = zip(getattr(before, part).parameters(), getattr(after, part).parameters(), strict=True)
         assert all(torch.equal(one, other) for one, other in pairs)
     assert not torch.equal(before.decoder.conv_in.weight, after.decoder.conv_in.weight)
+
+
+def test_a_decoder_learns_from_latents_that_a_unet_denoised(home, capsys):
+    frozen = [*TINY_VAE, "freeze_encoder=true", "denoised_share=1.0", "perceptual_weight=0.5", "texture_weight=1.0"]
+    options = ("--run", "runs/painter", "--init", "runs/vae")
+    assert run_stage("vae", [*frozen, "full_fraction=0.5"], 4, *options) == 2
+    assert "sdlab train denoised" in capsys.readouterr().err
+    assert run_stage("vae", [*TINY_VAE, "denoised_share=1.0"], 4, *options) == 2
+    assert "needs freeze_encoder" in capsys.readouterr().err
+    assert main(["denoised", "--n", "13"]) == 2
+    assert f"{PORTRAITS} portraits" in capsys.readouterr().err
+    assert main(["denoised", "--n", "5"]) == 0
+    assert run_stage("vae", [*frozen, "full_fraction=0.5"], 4, *options) == 0
+    assert not torch.equal(
+        load_trained_vae("runs/vae").decoder.conv_in.weight, load_trained_vae("runs/painter").decoder.conv_in.weight
+    )
+
+
+def test_denoised_latents_are_in_the_coordinates_of_the_encoder(home):
+    assert main(["denoised", "--n", "5"]) == 0
+    found, vae = load_denoised("runs/data/train", load_trained_vae("runs/vae")), load_trained_vae("runs/vae")
+    stored, (_, meta) = (
+        torch.from_numpy(np.load("runs/data/train/denoised.npy")).float(),
+        load_latents("runs/data/train"),
+    )
+    centred = centre_latents(load_trained_vae("runs/vae"), meta)
+    torch.testing.assert_close(vae.decode(found).sample, centred.decode(stored).sample, atol=1e-4, rtol=1e-3)
+    assert found.shape == (5, 4, 16, 16)
+
+
+def test_little_noise_denoises_back_to_the_latents():
+    """With a U-Net that says the true noise, the way back ends where it began."""
+    clean, noise, kept = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.linspace(0.999, 0.01, 1000)
+    noisy = kept[400] ** 0.5 * clean + (1 - kept[400]) ** 0.5 * noise
+
+    def unet(_latents, _timestep, encoder_hidden_states):
+        return SimpleNamespace(sample=torch.cat([noise, noise]))
+
+    drawn = denoise(unet, noisy, None, [400, 200, 100], kept, guidance_scale=2.5)
+    torch.testing.assert_close(drawn, clean, atol=1e-4, rtol=1e-4)
+
+
+def test_gram_matrices_forget_where_a_texture_lies():
+    features = torch.randn(2, 3, 4, 5)
+    torch.testing.assert_close(gram_matrix(features.roll((1, 2), (2, 3))), gram_matrix(features))
+    assert not torch.allclose(gram_matrix(features.roll(1, 1)), gram_matrix(features))
 
 
 def test_crops_stay_inside_the_picture_and_favour_the_eyes():

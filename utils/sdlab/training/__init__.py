@@ -42,6 +42,7 @@ def make_parser():
     _add_data(commands.add_parser("data", help="draw the portraits to train on"))
     _add_tokenizer(commands.add_parser("tokenizer", help="train the BPE tokenizer on captions"))
     _add_latents(commands.add_parser("latents", help="encode all portraits with a trained autoencoder"))
+    _add_denoised(commands.add_parser("denoised", help="let a trained U-Net denoise latents, for the VAE's decoder"))
     _add_export(commands.add_parser("export", help="write the trained parts as model folders"))
     _add_steering(commands.add_parser("steering", help="write trained adapters as model folders, and measure them"))
     _add_halves(commands.add_parser("halves", help="train the small denoisers of lesson 02"))
@@ -116,6 +117,17 @@ def _add_latents(parser):
     parser.add_argument("--fresh", action="store_true", help="encode everything again")
     parser.add_argument("--threads", type=int)
     parser.set_defaults(run_command=_run_latents)
+
+
+def _add_denoised(parser):
+    for part in ("unet", "clip", "tokenizer"):
+        parser.add_argument(f"--{part}", default=f"runs/{part}", metavar="RUN")
+    parser.add_argument("--data", default="runs/data/train", metavar="FOLDER", help="portraits and their latents")
+    parser.add_argument("--n", type=int, default=10_000, help="how many of the portraits")
+    parser.add_argument("--guidance", type=float, default=2.5)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int)
+    parser.set_defaults(run_command=_run_denoised)
 
 
 def _add_export(parser):
@@ -233,6 +245,14 @@ def _run_latents(arguments):
     _set_threads(arguments.threads)
     options = {"batch_size": arguments.batch_size, "flip": arguments.flip, "fresh": arguments.fresh}
     encode_data(arguments.vae, arguments.data, out=arguments.out, **options)
+
+
+def _run_denoised(arguments):
+    from .denoised import denoise_latents
+
+    _set_threads(arguments.threads)
+    options = {name: getattr(arguments, name) for name in ("clip", "tokenizer", "n", "seed")}
+    denoise_latents(arguments.unet, arguments.data, guidance_scale=arguments.guidance, **options)
 
 
 def _run_export(arguments):

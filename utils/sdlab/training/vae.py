@@ -8,6 +8,8 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
 
+from sdlab.errors import SdlabError
+
 from .checkpoints import load_weights
 from .common import save_sheet, step_generator, step_rng, to_bytes, to_floats
 from .data import SIZE, VALIDATION_SEED, draw_fresh, load_data
@@ -42,19 +44,22 @@ class VaeObjective(nn.Module):
             self.vae.encoder.requires_grad_(False)
             self.vae.quant_conv.requires_grad_(False)
 
-    def forward(self, pictures, weights, noise, *, edge_weight, change=None):
-        """Return (loss, numbers). pictures [B, 3, H, W], weights [B, 1, H, W], noise [B, 4, h, w]."""
+    def forward(self, pictures, weights, noise, *, edge_weight, change=None, latents=None):
+        """Return (loss, numbers). pictures [B, 3, H, W], weights [B, 1, H, W], noise [B, 4, h, w].
+
+        latents: [B, 4, h, w], decoded in place of the encoder's.
+        """
         settings = self.settings
         posterior = self.vae.encode(pictures).latent_dist
-        latents = posterior.mean.float() + posterior.std.float() * noise
+        if latents is None:
+            latents = posterior.mean.float() + posterior.std.float() * noise
         if change is not None:
             latents, pictures, weights = (change(tensor) for tensor in (latents, pictures, weights))
         decoded = self.vae.decode(latents).sample.float()
         error = decoded - pictures
         mse, absolute = (weights * error.square()).mean(), (weights * error.abs()).mean()
         divergence = (
-            0.5
-            * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
+            0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         )
         loss = settings.mse_weight * mse + settings.l1_weight * absolute + settings.kl_weight * divergence
         if edge_weight > 0:
@@ -112,9 +117,14 @@ class VaeStage(Stage):
         self.data = load_data(settings.data)
         self.eyes = np.array(self.data.eyes)
         self.images = torch.from_numpy(self.data.images).to(device)
-        self.validation, self.validation_plans = draw_fresh(
-            settings.validation_pictures, VALIDATION_SEED, split="any"
-        )
+        self.denoised = None
+        if settings.denoised_share > 0:
+            from .denoised import count_denoised
+
+            if not settings.freeze_encoder:
+                raise SdlabError("denoised_share needs freeze_encoder = true: the latents are of one encoder.")
+            self.denoised_count = count_denoised(settings.data)
+        self.validation, self.validation_plans = draw_fresh(settings.validation_pictures, VALIDATION_SEED, split="any")
         if settings.perceptual_weight > 0 or settings.texture_weight > 0:
             from .judge import load_trained_judge
 
@@ -128,10 +138,11 @@ class VaeStage(Stage):
         settings, rng = self.settings, step_rng(self.settings.seed, step, rank=rank)
         whole = rng.random() < settings.full_fraction
         count = max(1, settings.batch_size // 4) if whole else settings.batch_size
-        indices = rng.integers(0, len(self.data), size=count)
-        corners = (
-            np.zeros((count, 2), dtype=int) if whole else crop_corners(rng, self.eyes[indices], settings)
-        )
+        is_denoised = rng.random() < settings.denoised_share
+        indices = rng.integers(0, self.denoised_count if is_denoised else len(self.data), size=count)
+        corners = np.zeros((count, 2), dtype=int) if whole else crop_corners(rng, self.eyes[indices], settings)
+        if is_denoised:
+            corners = corners // 8 * 8
         eyes = torch.from_numpy(self.eyes[indices] - corners[:, None]).float()
         size = SIZE if whole else settings.crop
         turn = rng.integers(0, 4) if rng.random() < settings.eq_weight else None
@@ -141,6 +152,7 @@ class VaeStage(Stage):
             "eyes": eyes,
             "size": size,
             "turn": turn,
+            "is_denoised": is_denoised,
         }
 
     def loss(self, objective, batch, *, step, rank, progress):
@@ -154,7 +166,20 @@ class VaeStage(Stage):
         noise = torch.randn((len(indices), 4, size // 8, size // 8), generator=generator, device=device)
         edge_weight = settings.edge_weight if progress >= settings.edge_from else 0.0
         change = None if batch["turn"] is None else CHANGES[batch["turn"]]
-        return objective(pictures, weights, noise, edge_weight=edge_weight, change=change)
+        latents = self._denoised_latents(batch) if batch["is_denoised"] else None
+        return objective(pictures, weights, noise, edge_weight=edge_weight, change=change, latents=latents)
+
+    def _denoised_latents(self, batch):
+        """Return the windows [B, 4, size / 8, size / 8] of the latents that a U-Net denoised."""
+        if self.denoised is None:
+            from .denoised import load_denoised
+
+            self.denoised = load_denoised(self.settings.data, self.objective.vae)
+        places = batch["corners"] // 8
+        across = torch.arange(batch["size"] // 8)
+        columns, rows = places[:, :1] + across, places[:, 1:] + across
+        windows = self.denoised[batch["indices"][:, None, None], :, rows[:, :, None], columns[:, None, :]]
+        return windows.permute(0, 3, 1, 2).to(self.device)
 
     def report(self, folder, step):
         vae, pictures = self.objective.vae, to_floats(torch.from_numpy(self.validation)).to(self.device)
@@ -173,9 +198,7 @@ class VaeStage(Stage):
                 "styled": float(psnr[styled].mean()),
             },
             "latent_std": {str(index): float(value) for index, value in enumerate(means.std(dim=(0, 2, 3)))},
-            "latent_mean": {
-                str(index): float(value) for index, value in enumerate(means.mean(dim=(0, 2, 3)))
-            },
+            "latent_mean": {str(index): float(value) for index, value in enumerate(means.mean(dim=(0, 2, 3)))},
         }
 
 

@@ -1,0 +1,97 @@
+"""Let a trained U-Net denoise the training portraits' latents, for a decoder that learns to paint from those.
+
+A decoder trained on the encoder's latents alone meets others in use: the U-Net's, which lie a little beside them.
+denoised.npy holds what the U-Net leaves of the first portraits of a folder, float16 [n, 4, 16, 16], centred as in
+latents.npy; denoised.json says how many they are and which encoder, U-Net and guidance made them.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from sdlab.captions import caption
+from sdlab.errors import SdlabError
+
+from .clip import load_trained_clip
+from .common import step_generator, step_rng, weights_hash
+from .data import load_data
+from .latents import encoder_hash, load_latents
+from .unet import load_trained_unet, make_scheduler, text_encoder_of
+
+NOISIEST = (100, 500)  # the range of the time step to which the latents are noised
+
+
+def denoise_latents(unet, data, *, clip, tokenizer, n, guidance_scale, seed=0, batch_size=32, steps=3):
+    """Noise the latents of the first ``n`` portraits of the folder ``data``; denoise them in ``steps`` DDIM steps."""
+    data = load_data(data)
+    latents, meta = load_latents(data.folder)
+    if not 0 < n <= len(data):
+        raise SdlabError(f"--n {n}: {data.folder} holds {len(data)} portraits.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model, settings = load_trained_unet(unet)
+    if settings.prediction_type != "epsilon":
+        raise SdlabError(f"{unet} predicts {settings.prediction_type}, but here it has to predict epsilon.")
+    model, kept = model.to(device), make_scheduler(settings).alphas_cumprod
+    clip, tokenizer = load_trained_clip(clip, tokenizer)
+    encoder, found = text_encoder_of(clip).to(device), np.empty((n, 4, *latents.shape[2:]), np.float16)
+
+    def embed(texts):
+        length = tokenizer.model_max_length
+        ids = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+        return encoder(ids.to(device))[0]
+
+    for start in tqdm(range(0, n, batch_size), disable=None, desc="denoised latents"):
+        rng, generator = step_rng(seed, start), step_generator(seed, start, device=device)
+        places = range(start, min(start + batch_size, n))
+        embeds = embed([""] * len(places) + [caption(data.plan(place), rng).text for place in places])
+        moments = torch.from_numpy(np.array(latents[start : places.stop])).float().to(device)
+        clean = moments[:, :4] + (0.5 * moments[:, 4:]).exp() * _like(moments[:, :4], generator)
+        first = int(rng.integers(NOISIEST[0], NOISIEST[1] + 1))
+        timesteps = [first * left // steps for left in range(steps, 0, -1)]
+        noise, scale = _like(clean, generator), meta["scaling_factor"]
+        noisy = kept[first] ** 0.5 * scale * clean + (1 - kept[first]) ** 0.5 * noise
+        drawn = denoise(model, noisy, embeds, timesteps, kept, guidance_scale=guidance_scale)
+        found[start : places.stop] = (drawn / scale).cpu().numpy()
+    np.save(data.folder / "denoised.npy", found)
+    made = {"n": n, "encoder": meta["encoder"], "unet": weights_hash(model), "guidance_scale": guidance_scale}
+    (data.folder / "denoised.json").write_text(json.dumps(made, indent=1))
+    return made
+
+
+def count_denoised(folder):
+    """Return how many denoised latents there are in a folder of portraits."""
+    return _read_made(folder)["n"]
+
+
+def _read_made(folder):
+    file = Path(folder) / "denoised.json"
+    if not file.exists():
+        raise SdlabError(f"There are no denoised latents in {folder}; make them with: sdlab train denoised")
+    return json.loads(file.read_text())
+
+
+def load_denoised(folder, vae):
+    """Return the denoised latents of a folder, as the autoencoder ``vae`` makes its own, float32 [n, 4, 16, 16]."""
+    made, (_, meta) = _read_made(folder), load_latents(folder)
+    if not made["encoder"] == meta["encoder"] == encoder_hash(vae):
+        raise SdlabError(f"The denoised latents in {folder} are of another encoder; run 'sdlab train denoised' again.")
+    mean, std = (torch.tensor(meta[name]).view(4, 1, 1) for name in ("latent_mean", "latent_std"))
+    return torch.from_numpy(np.load(Path(folder) / "denoised.npy")).float() * std * meta["scaling_factor"] + mean
+
+
+def _like(tensor, generator):
+    return torch.randn(tensor.shape, generator=generator, device=tensor.device)
+
+
+@torch.no_grad()
+def denoise(unet, latents, embeds, timesteps, alphas_cumprod, *, guidance_scale):
+    """Take latents [B, 4, h, w] from timesteps[0] to 0 by DDIM; embeds [2B, 77, D], the empty captions first."""
+    kept = [*alphas_cumprod[timesteps].tolist(), 1.0]
+    for timestep, here, there in zip(timesteps, kept, kept[1:], strict=False):
+        plain, told = unet(torch.cat([latents] * 2), timestep, encoder_hidden_states=embeds).sample.chunk(2)
+        noise = plain + guidance_scale * (told - plain)
+        latents = (there / here) ** 0.5 * (latents - (1 - here) ** 0.5 * noise) + (1 - there) ** 0.5 * noise
+    return latents
