@@ -97,7 +97,11 @@ def _recipe(training) -> str:
         "vae",
         "latents",
         "unet",
-        "export",
+        "judge --run runs/critic --set data=runs/data/train --set damage=0.2 --set seed=77",
+        "denoised",
+        "vae --init runs/vae --run runs/decoder --set freeze_encoder=true --set denoised_share=0.25 "
+        "--set judge=runs/critic --set perceptual_weight=0.5 --set texture_weight=5.0 --set edge_from=0.0",
+        "export --vae runs/decoder",
     ]
     return "\n".join(
         [
