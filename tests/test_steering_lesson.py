@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sdlab.drawing import DEFAULT_GUIDANCE
 from sdlab.errors import SdlabError
 from sdlab.portraits import plan_portrait
 from sdlab.steering import SHIPPED, Hypernetwork, add_lora, plan_momo, use_controlnet, use_hypernetwork, use_lora
@@ -159,7 +160,7 @@ def test_drawing_along_hints_in_a_batch_equals_drawing_them_one_by_one(pocket, a
     for index, (text, own) in enumerate((("a cat", hint), ("a man", other))):
         with use_controlnet(pocket, adapters.controlnet, own):
             generator = torch.Generator().manual_seed(index)
-            alone = pocket(text, num_inference_steps=2, guidance_scale=4.0, generator=generator).images[0]
+            alone = pocket(text, num_inference_steps=2, guidance_scale=DEFAULT_GUIDANCE, generator=generator).images[0]
         difference = np.abs(np.asarray(alone, int) - np.asarray(both[index], int))
         assert difference.max() <= 1
 
