@@ -17,8 +17,9 @@ from sdlab.steering.lora import add_lora
 from sdlab.steering.momo import draw_momo, momo_caption, plan_momo
 
 from .common import save_sheet, step_generator, step_rng, to_floats
-from .controlnet import draw_latents
+from .latents import draw_latents
 from .loop import Stage
+from .tokenizer import tokenize
 from .unet import min_snr_weights
 
 ORDINARY_SEED = 62_000_000
@@ -82,7 +83,7 @@ class AdapterStage(Stage):
         indices = batch["indices"].to(self.device)
         moments = self.moments[indices]
         timesteps = torch.randint(0, 1000, (len(moments),), generator=generator, device=self.device)
-        latents, noise = draw_latents(moments, self.pipe.vae, generator)
+        latents, noise = draw_latents(moments, self.pipe.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         weights = min_snr_weights(signal, self.settings.min_snr, is_epsilon=True)[:, None, None, None]
@@ -91,9 +92,7 @@ class AdapterStage(Stage):
 
     @torch.no_grad()
     def _embed(self, texts):
-        length = self.pipe.tokenizer.model_max_length
-        options = {"padding": "max_length", "max_length": length, "truncation": True, "return_tensors": "pt"}
-        return self.pipe.text_encoder(self.pipe.tokenizer(texts, **options).input_ids.to(self.device))[0]
+        return self.pipe.text_encoder(tokenize(self.pipe.tokenizer, texts).to(self.device))[0]
 
     def report(self, folder, step):
         """Draw Momo and ordinary prompts with the real pipeline; return the share that the judge finds right."""

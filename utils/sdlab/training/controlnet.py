@@ -18,8 +18,9 @@ from sdlab.steering.hints import outline_agreement, plan_edges, plan_outline
 
 from .common import save_sheet, step_generator, step_rng
 from .data import VALIDATION_SEED, load_data
-from .latents import load_latents
+from .latents import draw_latents, load_latents
 from .loop import Stage
+from .tokenizer import tokenize
 
 EMBEDDING = (16, 32, 64, 64)  # channels that take the hint from 128 to 16 pixels
 
@@ -86,10 +87,7 @@ class ControlNetStage(Stage):
         figure = (rng.random(settings.batch_size) < settings.figure_only).astype(int)
         hints = np.unpackbits(self.hints[indices, figure], axis=-1)
         hints = np.stack([wear(hint, rng) for hint in hints])
-        length = self.pipe.tokenizer.model_max_length
-        ids = self.pipe.tokenizer(
-            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+        ids = tokenize(self.pipe.tokenizer, texts)
         return {"indices": torch.from_numpy(indices), "ids": ids, "hints": torch.from_numpy(hints)}
 
     def loss(self, objective, batch, *, step, rank, progress):
@@ -99,7 +97,7 @@ class ControlNetStage(Stage):
         with torch.no_grad():
             embeds = self.pipe.text_encoder(batch["ids"].to(self.device))[0]
         hint = as_lines(batch["hints"].to(self.device), generator)
-        latents, noise = draw_latents(moments, self.pipe.vae, generator)
+        latents, noise = draw_latents(moments, self.pipe.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         weights = (1 / signal).clamp(max=self.settings.largest_weight)
@@ -163,11 +161,3 @@ def as_lines(hints, generator):
     lines = hints.float()[:, None]
     wide = torch.rand((len(lines), 1, 1, 1), generator=generator, device=lines.device) < 1 / 3
     return torch.where(wide, functional.max_pool2d(lines, 3, 1, 1), lines).repeat(1, 3, 1, 1)
-
-
-def draw_latents(moments, vae, generator):
-    """Return (latents drawn from their posteriors, noise), both [B, 4, h, w]; moments [B, 8, h, w]."""
-    shape = (len(moments), 4, *moments.shape[2:])
-    sample, noise = (torch.randn(shape, generator=generator, device=moments.device) for _ in range(2))
-    latents = moments[:, :4] + (0.5 * moments[:, 4:].clamp(-30, 20)).exp() * sample
-    return latents * vae.config.scaling_factor, noise

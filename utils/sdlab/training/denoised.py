@@ -14,11 +14,13 @@ from tqdm import tqdm
 
 from sdlab.captions import caption
 from sdlab.errors import SdlabError
+from sdlab.samplers import ddim_step
 
 from .clip import load_trained_clip
 from .common import step_generator, step_rng, weights_hash
 from .data import load_data
-from .latents import encoder_hash, load_latents
+from .latents import draw_latents, encoder_hash, load_latents
+from .tokenizer import tokenize
 from .unet import load_trained_unet, make_scheduler, text_encoder_of
 
 NOISIEST = (100, 500)  # the range of the time step to which the latents are noised
@@ -39,22 +41,19 @@ def denoise_latents(unet, data, *, clip, tokenizer, n, guidance_scale, seed=0, b
     encoder, found = text_encoder_of(clip).to(device), np.empty((n, 4, *latents.shape[2:]), np.float16)
 
     def embed(texts):
-        length = tokenizer.model_max_length
-        ids = tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
-        return encoder(ids.to(device))[0]
+        return encoder(tokenize(tokenizer, texts).to(device))[0]
 
     for start in tqdm(range(0, n, batch_size), disable=None, desc="denoised latents"):
         rng, generator = step_rng(seed, start), step_generator(seed, start, device=device)
         places = range(start, min(start + batch_size, n))
         embeds = embed([""] * len(places) + [caption(data.plan(place), rng).text for place in places])
         moments = torch.from_numpy(np.array(latents[start : places.stop])).float().to(device)
-        clean = moments[:, :4] + (0.5 * moments[:, 4:]).exp() * _like(moments[:, :4], generator)
+        clean, noise = draw_latents(moments, meta["scaling_factor"], generator)
         first = int(rng.integers(NOISIEST[0], NOISIEST[1] + 1))
         timesteps = [first * left // steps for left in range(steps, 0, -1)]
-        noise, scale = _like(clean, generator), meta["scaling_factor"]
-        noisy = kept[first] ** 0.5 * scale * clean + (1 - kept[first]) ** 0.5 * noise
+        noisy = kept[first] ** 0.5 * clean + (1 - kept[first]) ** 0.5 * noise
         drawn = denoise(model, noisy, embeds, timesteps, kept, guidance_scale=guidance_scale)
-        found[start : places.stop] = (drawn / scale).cpu().numpy()
+        found[start : places.stop] = (drawn / meta["scaling_factor"]).cpu().numpy()
     np.save(data.folder / "denoised.npy", found)
     made = {"n": n, "encoder": meta["encoder"], "unet": weights_hash(model), "guidance_scale": guidance_scale}
     (data.folder / "denoised.json").write_text(json.dumps(made, indent=1))
@@ -82,10 +81,6 @@ def load_denoised(folder, vae):
     return torch.from_numpy(np.load(Path(folder) / "denoised.npy")).float() * std * meta["scaling_factor"] + mean
 
 
-def _like(tensor, generator):
-    return torch.randn(tensor.shape, generator=generator, device=tensor.device)
-
-
 @torch.no_grad()
 def denoise(unet, latents, embeds, timesteps, alphas_cumprod, *, guidance_scale):
     """Take latents [B, 4, h, w] from timesteps[0] to 0 by DDIM; embeds [2B, 77, D], the empty captions first."""
@@ -93,5 +88,5 @@ def denoise(unet, latents, embeds, timesteps, alphas_cumprod, *, guidance_scale)
     for timestep, here, there in zip(timesteps, kept, kept[1:], strict=False):
         plain, told = unet(torch.cat([latents] * 2), timestep, encoder_hidden_states=embeds).sample.chunk(2)
         noise = plain + guidance_scale * (told - plain)
-        latents = (there / here) ** 0.5 * (latents - (1 - here) ** 0.5 * noise) + (1 - there) ** 0.5 * noise
+        latents = ddim_step(noise, latents, here, there)
     return latents

@@ -113,6 +113,14 @@ def centre_latents(model, meta):
     return model
 
 
+def draw_latents(moments, scaling_factor, generator):
+    """Return (latents drawn from their posteriors and scaled, noise), both [B, 4, h, w]; moments [B, 8, h, w]."""
+    shape = (len(moments), 4, *moments.shape[2:])
+    sample, noise = (torch.randn(shape, generator=generator, device=moments.device) for _ in range(2))
+    latents = moments[:, :4] + (0.5 * moments[:, 4:].clamp(-30, 20)).exp() * sample
+    return latents * scaling_factor, noise
+
+
 def encoder_hash(model):
     """Return a hash of everything that decides the latents."""
     return weights_hash(model.encoder, model.quant_conv)

@@ -98,6 +98,12 @@ def save_tokenizer(tokenizer, folder):
     (folder / "merges.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def tokenize(tokenizer, texts):
+    """Return token ids [B, 77] of texts as the pipeline makes them."""
+    length = tokenizer.model_max_length
+    return tokenizer(texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+
+
 def tokenizer_hash(tokenizer):
     """Return a short hash of the vocabulary and merges."""
     model = json.loads(tokenizer.backend_tokenizer.to_str())["model"]

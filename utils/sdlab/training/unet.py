@@ -17,8 +17,9 @@ from .clip import load_trained_clip
 from .common import save_sheet, step_generator, step_rng, to_floats, weights_hash
 from .data import VALIDATION_SEED, draw_fresh, load_data
 from .judge import load_trained_judge
-from .latents import load_latent_vae, load_latents
+from .latents import draw_latents, load_latent_vae, load_latents
 from .loop import Stage
+from .tokenizer import tokenize
 
 
 def make_unet(settings, *, context, sample_size=16):
@@ -126,10 +127,7 @@ class UnetStage(Stage):
 
     def tokenize(self, texts):
         """Return token ids [B, 77] as the pipeline makes them."""
-        length = self.tokenizer.model_max_length
-        return self.tokenizer(
-            texts, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
-        ).input_ids
+        return tokenize(self.tokenizer, texts)
 
     def draw_batch(self, step, rank):
         settings, rng = self.settings, step_rng(self.settings.seed, step, rank=rank)
@@ -165,10 +163,7 @@ class UnetStage(Stage):
 
     def _denoise(self, objective, moments, embeds, timesteps, generator):
         """Noise posterior samples to the given time steps and return what the objective makes of them."""
-        shape = (len(moments), 4, *moments.shape[2:])
-        sample, noise = (torch.randn(shape, generator=generator, device=self.device) for _ in range(2))
-        latents = moments[:, :4] + (0.5 * moments[:, 4:].clamp(-30, 20)).exp() * sample
-        latents = latents * self.vae.config.scaling_factor
+        latents, noise = draw_latents(moments, self.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         is_epsilon = self.settings.prediction_type == "epsilon"

@@ -138,7 +138,7 @@ class VaeStage(Stage):
         settings, rng = self.settings, step_rng(self.settings.seed, step, rank=rank)
         whole = rng.random() < settings.full_fraction
         count = max(1, settings.batch_size // 4) if whole else settings.batch_size
-        is_denoised = rng.random() < settings.denoised_share
+        is_denoised = settings.denoised_share > 0 and rng.random() < settings.denoised_share
         indices = rng.integers(0, self.denoised_count if is_denoised else len(self.data), size=count)
         corners = np.zeros((count, 2), dtype=int) if whole else crop_corners(rng, self.eyes[indices], settings)
         if is_denoised:
