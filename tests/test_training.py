@@ -596,6 +596,24 @@ def test_captions_lose_their_padding_only_in_training_and_keep_their_words(home)
     assert not torch.equal(without[0], plain[0])
 
 
+def test_errors_around_the_eyes_weigh_more_also_in_mirrored_pictures(home):
+    settings = load_settings("unet", overrides=[*TINY_UNET, "judge=''", "eye_weight=5.0"])
+    stage = UnetStage(settings, torch.device("cpu"))
+    (weights,) = stage._weights_of(torch.tensor([0]))
+    assert sorted(weights.unique().tolist()) == [1, 5]
+    for x, y in stage.data.eyes[0] / 8:
+        assert weights[0, int(y), int(x)] == 5
+    assert 9 <= (weights == 5).sum() <= 18
+    (mirrored,) = stage._weights_of(torch.tensor([len(stage.data)]))
+    assert [mirrored[0, int(y), int(16 - x)].item() for x, y in stage.data.eyes[0] / 8] == [5, 5]
+    even = UnetStage(load_settings("unet", overrides=[*TINY_UNET, "judge=''"]), torch.device("cpu"))
+    assert (even._weights_of(torch.tensor([0, 1])) == 1).all()
+    noisy, target = torch.zeros(1, 4, 16, 16), torch.zeros(1, 4, 16, 16)
+    embeds = stage._embed(stage.tokenize(["a man"]))
+    losses = [stage.objective(noisy, torch.tensor([500]), embeds, target, w)[0] for w in (weights[None], 1.0)]
+    assert losses[0] != losses[1]
+
+
 # ---------------------------------------------------------------- steering
 
 

@@ -17,7 +17,7 @@ from sdlab.steering.lora import add_lora
 from sdlab.steering.momo import draw_momo, momo_caption, plan_momo
 
 from .common import save_sheet, step_generator, step_rng, to_floats
-from .latents import draw_latents
+from .latents import around_eyes, draw_latents
 from .loop import Stage
 from .tokenizer import tokenize
 from .unet import min_snr_weights
@@ -54,7 +54,8 @@ class AdapterStage(Stage):
         pictures += [draw_portrait(plan).image for plan in self.ordinary]
         self.moments = encode(self.pipe.vae, pictures, device)
         self.eyes = torch.ones(len(pictures), 1, *self.moments.shape[2:], device=device)
-        self.eyes[: len(self.momo)] = around_eyes(self.momo, self.moments.shape[-1], settings.eye_weight)
+        centres = np.stack([plan.eye_centres for plan in self.momo])
+        self.eyes[: len(self.momo)] = around_eyes(centres, self.moments.shape[-1], settings.eye_weight)
         self.alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(device)
         self.judge = load_judge().to(device)
         self.objective = AdapterObjective(self.pipe.unet, self.make_adapter())
@@ -154,15 +155,6 @@ def widen(weights, like):
 
 def _fits(old, new):
     return old.ndim == new.ndim and all(small <= large for small, large in zip(old.shape, new.shape, strict=True))
-
-
-def around_eyes(plans, side, weight):
-    """Return the weight of every latent's error, [N, 1, side, side]: ``weight`` around the eyes, 1 elsewhere."""
-    weights = torch.ones(len(plans), 1, side, side)
-    for row, plan in zip(weights, plans, strict=True):
-        for x, y in plan.eye_centres * side / 128:
-            row[0, round(y - 1.5) : round(y + 1.5), round(x - 1.5) : round(x + 1.5)] = weight
-    return weights
 
 
 @torch.no_grad()

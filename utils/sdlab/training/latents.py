@@ -14,7 +14,7 @@ from tqdm import tqdm
 from sdlab.errors import SdlabError
 
 from .common import to_floats, weights_hash
-from .data import load_data
+from .data import SIZE, load_data
 from .vae import load_trained_vae
 
 MEASURED = 1000  # pictures that decide the scaling factor
@@ -119,6 +119,18 @@ def draw_latents(moments, scaling_factor, generator):
     sample, noise = (torch.randn(shape, generator=generator, device=moments.device) for _ in range(2))
     latents = moments[:, :4] + (0.5 * moments[:, 4:].clamp(-30, 20)).exp() * sample
     return latents * scaling_factor, noise
+
+
+def around_eyes(centres, side, weight):
+    """Return the weight of every latent's error, [N, 1, side, side]: ``weight`` around the eyes, 1 elsewhere.
+
+    centres: [N, 2, 2], the (x, y) of both eyes in the pixels of the portrait.
+    """
+    weights = torch.ones(len(centres), 1, side, side)
+    for row, eyes in zip(weights, np.asarray(centres) * side / SIZE, strict=True):
+        for x, y in eyes:
+            row[0, round(y - 1.5) : round(y + 1.5), round(x - 1.5) : round(x + 1.5)] = weight
+    return weights
 
 
 def encoder_hash(model):

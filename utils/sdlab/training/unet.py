@@ -15,9 +15,9 @@ from sdlab.judge import agreement, judge_images
 from .checkpoints import load_weights
 from .clip import load_trained_clip
 from .common import save_sheet, step_generator, step_rng, to_floats, weights_hash
-from .data import VALIDATION_SEED, draw_fresh, load_data
+from .data import SIZE, VALIDATION_SEED, draw_fresh, load_data
 from .judge import load_trained_judge
-from .latents import draw_latents, load_latent_vae, load_latents
+from .latents import around_eyes, draw_latents, load_latent_vae, load_latents
 from .loop import Stage
 from .tokenizer import tokenize
 
@@ -82,9 +82,12 @@ class UnetObjective(nn.Module):
         self.unet = make_unet(settings, context=context)
 
     def forward(self, noisy, timesteps, embeds, target, weights):
-        """Return (loss, numbers). noisy, target [B, 4, 16, 16]; timesteps, weights [B]; embeds [B, 77, D]."""
+        """Return (loss, numbers).
+
+        noisy, target [B, 4, h, w]; timesteps [B]; embeds [B, 77, D]; weights [B, 1, h, w] of the latents' errors.
+        """
         noise_pred = self.unet(noisy, timesteps, encoder_hidden_states=embeds, return_dict=False)[0].float()
-        errors = (noise_pred - target).square().mean(dim=(1, 2, 3))
+        errors = (noise_pred - target).square().mean(dim=1, keepdim=True)
         return (weights * errors).mean(), {"mse": errors.mean()}
 
 
@@ -144,7 +147,14 @@ class UnetStage(Stage):
             0, len(self.alphas_cumprod), (len(moments),), generator=generator, device=self.device
         )
         embeds = self._embed(batch["ids"].to(self.device), generator)
-        return self._denoise(objective, moments, embeds, timesteps, generator)
+        return self._denoise(objective, moments, embeds, timesteps, generator, self._weights_of(batch["indices"]))
+
+    def _weights_of(self, indices):
+        """Return the weights [B, 1, h, w] of the latents' errors: eye_weight around the eyes, 1 elsewhere."""
+        centres = self.data.eyes[indices.numpy() % len(self.data)]
+        mirrored = (indices.numpy() >= len(self.data))[:, None]
+        centres[..., 0] = np.where(mirrored, SIZE - centres[..., 0], centres[..., 0])
+        return around_eyes(centres, self.latents.shape[-1], self.settings.eye_weight).to(self.device)
 
     @torch.no_grad()
     def _embed(self, ids, generator=None):
@@ -161,14 +171,14 @@ class UnetStage(Stage):
         empty = self.text_encoder(self.tokenize([""]).to(self.device))[0]
         return torch.where(dropped & after, empty, embeds)
 
-    def _denoise(self, objective, moments, embeds, timesteps, generator):
+    def _denoise(self, objective, moments, embeds, timesteps, generator, places=1.0):
         """Noise posterior samples to the given time steps and return what the objective makes of them."""
         latents, noise = draw_latents(moments, self.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         is_epsilon = self.settings.prediction_type == "epsilon"
         target = noise if is_epsilon else keep * noise - add * latents
-        weights = min_snr_weights(signal, self.settings.min_snr, is_epsilon=is_epsilon)
+        weights = min_snr_weights(signal, self.settings.min_snr, is_epsilon=is_epsilon)[:, None, None, None] * places
         return objective(keep * latents + add * noise, timesteps, embeds, target, weights)
 
     def report(self, folder, step):
