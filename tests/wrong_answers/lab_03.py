@@ -225,7 +225,7 @@ WRONG = {
         ("misses it by", batch(mix=lambda x, n, a: a * x + (1 - a) * n)),
         ("misses it by", batch(mix=lambda x, n, a: (1 - a).sqrt() * x + a.sqrt() * n)),
         ("misses it by", batch(mix=lambda x, n, a: x + (1 - a).sqrt() * n)),
-        ("as strong as it should be", batch(mix=lambda x, n, a: a.sqrt() * x + 1.5 * (1 - a).sqrt() * n)),
+        ("as strong as", batch(mix=lambda x, n, a: a.sqrt() * x + 1.5 * (1 - a).sqrt() * n)),
         ("at its timestep", batch(told=lambda t: 999 - t)),
     ],
 }
