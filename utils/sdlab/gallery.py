@@ -7,7 +7,7 @@ PROMPTS = (
     "a cat with green eyes, wearing a blue hat, at night",
     "a woman with red hair, wearing glasses and a purple shirt, in a forest",
     "a dog in a yellow shirt, in the snow",
-    "a gentleman with gray hair, wearing a black shirt and a blue hat, in the city",
+    "a gentleman with gray hair and brown eyes, wearing a black shirt and a blue hat, in the city",
     "a kitten with amber eyes in the snow, wearing a red shirt",
     "a lady with golden hair, wearing a white hat, in a forest, painted by Monet",
     "a cartoon of a puppy wearing glasses and a green hat, at the beach",
