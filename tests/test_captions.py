@@ -6,6 +6,7 @@ import pytest
 from sdlab.attributes import NAMES, VALUES, Attributes
 from sdlab.captions import (
     COLOR_WORDS,
+    SAY_ABSENT,
     SCENE_PHRASES,
     SCENE_TAGS,
     SUBJECT_WORDS,
@@ -81,6 +82,20 @@ def test_the_truth_matrix_equals_a_comparison_attribute_by_attribute():
             fits = all(getattr(plan.attributes, name) in values for name, values in item.allowed.items())
             assert (truth[row, column] > 0) == fits
     assert 0 < (truth > 0).mean() < 0.5
+
+
+def test_what_is_absent_is_said_as_often_as_asked():
+    bare = [plan for plan in PLANS if plan.attributes.hat == "none" and plan.attributes.style == "none"]
+    for name in ("hat", "style"):
+        share = {}
+        for absent_said in (0.0, 0.5, 1.0):
+            rng = np.random.default_rng(5)
+            items = [caption(plan, rng, drop=0.0, absent_said=absent_said) for plan in bare for _ in range(20)]
+            share[absent_said] = np.mean([name in item.named for item in items])
+        low = SAY_ABSENT[name]
+        assert share[0.0] == pytest.approx(low, abs=0.06)
+        assert share[0.5] == pytest.approx((1 + low) / 2, abs=0.06)
+        assert share[1.0] == 1.0
 
 
 def test_every_value_is_named_in_many_captions_and_some_are_short():

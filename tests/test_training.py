@@ -20,6 +20,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPTextModel
 
 from sdlab.attributes import NAMES
+from sdlab.captions import caption
 from sdlab.errors import SdlabError
 from sdlab.evaluate import evaluate
 from sdlab.pipeline import MODEL_FOLDERS, load_pipeline
@@ -612,6 +613,17 @@ def test_errors_around_the_eyes_weigh_more_also_in_mirrored_pictures(home):
     embeds = stage._embed(stage.tokenize(["a man"]))
     losses = [stage.objective(noisy, torch.tensor([500]), embeds, target, w)[0] for w in (weights[None], 1.0)]
     assert losses[0] != losses[1]
+
+
+def test_the_unet_reads_captions_that_say_what_is_absent_as_often_as_asked(home, monkeypatch):
+    said = []
+    monkeypatch.setattr(
+        "sdlab.training.unet.caption", lambda plan, rng, **given: said.append(given) or caption(plan, rng, **given)
+    )
+    settings = load_settings("unet", overrides=[*TINY_UNET, "judge=''", "absent_said=0.6"])
+    stage, said[:] = UnetStage(settings, torch.device("cpu")), []
+    stage.draw_batch(0, 0)
+    assert said == [{"absent_said": 0.6}] * settings.batch_size
 
 
 # ---------------------------------------------------------------- steering

@@ -97,7 +97,7 @@ def _choose_word(plan: Plan, rng: np.random.Generator) -> str:
     return words[int(np.searchsorted(np.cumsum(weights / weights.sum()), rng.random() * 0.999999))]
 
 
-def _choose_names(plan: Plan, rng: np.random.Generator, drop: float | None) -> list[str]:
+def _choose_names(plan: Plan, rng: np.random.Generator, drop: float | None, absent_said: float) -> list[str]:
     """Choose which attributes to state: all of them in most captions, each with probability 1/2 in the others."""
     if drop is None:
         drop = 0.0 if rng.random() < 0.6 else 0.5
@@ -105,20 +105,22 @@ def _choose_names(plan: Plan, rng: np.random.Generator, drop: float | None) -> l
     for name in NAMES[1:]:
         absent = getattr(plan.attributes, name) in ("none", "no", "plain")
         keep = rng.random() >= drop
-        if keep and (not absent or rng.random() < SAY_ABSENT[name]):
+        if keep and (not absent or rng.random() < SAY_ABSENT[name] + (1 - SAY_ABSENT[name]) * absent_said):
             chosen.append(name)
     return chosen
 
 
-def caption(plan: Plan, rng: np.random.Generator, *, drop: float | None = None) -> Caption:
+def caption(plan: Plan, rng: np.random.Generator, *, drop: float | None = None, absent_said: float = 0.0) -> Caption:
     """Describe ``plan`` in one sentence.
 
     Args:
         plan: the portrait.
         rng: chooses words, order and what is left out.
         drop: probability of leaving out each phrase; by default 0 in 60 % of captions and 0.5 in the others.
+        absent_said: how often to say as well what the portrait lacks (no hat, no glasses, a plain background, a
+            cartoon rather than a painting) where it would go unsaid: 0 in SAY_ABSENT's share, 1 always.
     """
-    names = _choose_names(plan, rng, drop)
+    names = _choose_names(plan, rng, drop, absent_said)
     named = {"subject": plan.attributes.subject} | {name: getattr(plan.attributes, name) for name in names}
     word, wide = _choose_word(plan, rng), rng.random()
     if wide < 0.06:

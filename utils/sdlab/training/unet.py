@@ -136,7 +136,8 @@ class UnetStage(Stage):
         settings, rng = self.settings, step_rng(self.settings.seed, step, rank=rank)
         indices = rng.integers(0, len(self.latents), size=settings.batch_size)
         empty = rng.random(settings.batch_size) < settings.empty_captions
-        texts = [caption(self.data.plan(index % len(self.data)), rng).text for index in indices]
+        plans, said = [self.data.plan(index % len(self.data)) for index in indices], settings.absent_said
+        texts = [caption(plan, rng, absent_said=said).text for plan in plans]
         texts = ["" if left_out else text for text, left_out in zip(texts, empty, strict=True)]
         return {"indices": torch.from_numpy(indices), "ids": self.tokenize(texts)}
 
