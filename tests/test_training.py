@@ -17,10 +17,11 @@ import pytest
 import torch
 from diffusers import ControlNetModel, StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 from transformers import CLIPModel, CLIPTextModel
 
-from sdlab.attributes import NAMES
-from sdlab.captions import caption
+from sdlab.attributes import NAMES, VALUES
+from sdlab.captions import SUBJECT_WORDS, caption
 from sdlab.errors import SdlabError
 from sdlab.evaluate import evaluate
 from sdlab.pipeline import MODEL_FOLDERS, load_pipeline
@@ -28,8 +29,8 @@ from sdlab.steering import Hypernetwork
 from sdlab.training import main
 from sdlab.training.adapters import HypernetworkStage, LoraStage
 from sdlab.training.card import write_card
-from sdlab.training.checkpoints import load_checkpoint, load_state
-from sdlab.training.clip import UNNAMED, load_trained_clip, named_codes
+from sdlab.training.checkpoints import load_checkpoint, load_state, load_weights
+from sdlab.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes
 from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
 from sdlab.training.controlnet import ControlNetStage, make_controlnet, wear
 from sdlab.training.data import draw_fresh, load_data, make_data
@@ -39,6 +40,7 @@ from sdlab.training.log import append_log, forget_after, plot_log, read_log
 from sdlab.training.loop import Trainer, make_accelerator
 from sdlab.training.optimizers import make_optimizer
 from sdlab.training.report import find_failures
+from sdlab.training.reward import RewardStage
 from sdlab.training.schedule import Schedule
 from sdlab.training.tokenizer import END, START, decode, load_tokenizer
 from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
@@ -52,6 +54,7 @@ TINY_VAE = [*TINY, "block_out_channels=[8, 8, 8, 8]", "norm_num_groups=4", "vali
 TINY_CLIP = [*TINY, "hidden_size=16", "layers=1", "heads=2", "projection=8", "validation_pictures=4"]
 TINY_UNET = [*TINY, "block_out_channels=[8, 8, 8, 8]", "norm_num_groups=4", "attention_head_dim=2"]
 TINY_UNET += ["layers_per_block=1", "score_prompts=2", "score_steps=2"]
+TINY_REWARD = [*TINY_UNET, "judge=''", "critic=runs/judge", "optimizer=adamw", "drawn=3", "draw_steps=2"]
 
 
 @pytest.fixture(scope="module")
@@ -129,6 +132,7 @@ def assert_same_values(first, second):
         ("vae", VaeStage, TINY_VAE),
         ("unet", UnetStage, [*TINY_UNET, "judge=''"]),
         pytest.param("unet", UnetStage, [*TINY_UNET, "judge=''", "optimizer=muon"], marks=NEEDS_MUON),
+        ("reward", RewardStage, TINY_REWARD),
     ],
 )
 def test_training_resumes_to_the_same_state(home, tmp_path, stage, stage_class, tiny):
@@ -230,7 +234,7 @@ def test_a_run_that_is_not_there_is_named(tmp_path):
 # ---------------------------------------------------------------- settings
 
 
-@pytest.mark.parametrize("stage", ["vae", "judge", "clip", "unet"])
+@pytest.mark.parametrize("stage", ["vae", "judge", "clip", "unet", "reward"])
 def test_every_stage_has_settings_that_load(stage):
     settings = load_settings(stage, overrides=["steps=7", "learning_rate=1"])
     assert settings.steps == 7
@@ -681,3 +685,151 @@ def test_rubbing_out_only_takes_lines_away():
 def test_exporting_no_adapter_is_a_mistake_in_one_sentence(tmp_path, capsys):
     assert main(["steering", "--out", str(tmp_path)]) == 2
     assert "Nothing to export" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- a reward, a picture tower, and the way back
+
+
+def reward_stage(*changes):
+    torch.manual_seed(0)
+    return RewardStage(load_settings("reward", overrides=[*TINY_REWARD, *changes]), "cpu")
+
+
+def reward_loss(stage, step):
+    return stage.loss(stage.objective, stage.draw_batch(step, 0), step=step, rank=0, progress=0.0)
+
+
+def test_the_pictures_of_the_reward_are_drawn_as_guided_ddim_draws_them(home):
+    stage = reward_stage("drawn=2", "draw_steps=3", "draw_guidance=2.0")
+    with torch.no_grad():
+        reward_loss(stage, 0)
+        stage._begin(1, 0)
+        stage.drawn["place"][:] = 0
+        first = stage.drawn["latents"].clone()
+        embeds = torch.cat([stage._embed(stage.tokenize([""] * 2)), stage.drawn["embeds"]])
+        for step in range(3):
+            reward_loss(stage, 7)
+            assert stage.drawn["place"].tolist() == [step + 1] * 2
+        timesteps = stage.timesteps[:-1].tolist()
+        expected = denoise(stage.objective.unet, first, embeds, timesteps, stage.alphas_cumprod, guidance_scale=2.0)
+    torch.testing.assert_close(stage.drawn["latents"], expected)
+
+
+def test_a_finished_picture_makes_room_for_a_new_one_with_a_caption_of_its_own(home):
+    stage = reward_stage("draw_steps=2")
+    stage._begin(0, 0)
+    before = {name: tensor.clone() for name, tensor in stage.drawn.items()}
+    assert before["place"].tolist() == [0, -1, 0]  # spread over the steps: one waits
+    stage.drawn["place"][:] = torch.tensor([2, 1, 1])
+    stage._begin(1, 0)
+    assert stage.drawn["place"].tolist() == [0, 1, 1]
+    for name in ("latents", "embeds"):
+        changed = (stage.drawn[name] != before[name]).flatten(1).any(dim=1)
+        assert changed.tolist() == [True, False, False], name
+
+
+def test_a_picture_that_waits_stays_noise(home):
+    stage = reward_stage("draw_steps=2")
+    stage._begin(0, 0)
+    noise = stage.drawn["latents"].clone()
+    reward_loss(stage, 0)
+    moved = (stage.drawn["latents"] != noise).flatten(1).any(dim=1)
+    assert moved.tolist() == [True, False, True] and stage.drawn["place"].tolist() == [1, 0, 1]
+
+
+def test_the_reward_reaches_the_unet_and_only_from_steps_that_are_clear(home):
+    gradients = {}
+    for below, weight in ((1000, 1.0), (1000, 0.0), (-1, 1.0)):
+        stage = reward_stage(f"reward_below={below}", f"reward_weight={weight}")
+        loss, numbers = reward_loss(stage, 0)
+        loss.backward()
+        gradients[below, weight] = torch.cat([p.grad.flatten() for p in stage.objective.parameters()])
+        assert 0 <= numbers["right"] <= 1
+        assert not any(p.requires_grad for part in stage.objective.frozen for p in part.parameters())
+    assert not torch.allclose(gradients[1000, 1.0], gradients[1000, 0.0])
+    torch.testing.assert_close(gradients[-1, 1.0], gradients[1000, 0.0])
+
+
+def test_the_reward_falls_where_the_critic_is_answered(home):
+    stage = reward_stage("drawn=4", "reward_weight=1.0", "reward_below=1000")
+    optimizer = torch.optim.Adam(stage.objective.parameters(), lr=3e-3)
+    missed = []
+    for _ in range(12):
+        torch.manual_seed(0)
+        stage.drawn = None  # the same pictures every time
+        loss, numbers = reward_loss(stage, 0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        missed.append(numbers["missed"].item())
+    assert missed[-1] < 0.99 * missed[0]
+
+
+def test_a_reward_for_a_unet_that_predicts_v_is_refused(home):
+    with pytest.raises(SdlabError, match="predicts epsilon, not 'v_prediction'"):
+        reward_stage("prediction_type=v_prediction")
+
+
+def test_the_short_captions_to_choose_among_differ_in_one_value(home):
+    texts, values = choice_captions(np.random.default_rng(0)), sum(len(VALUES[name]) for name in NAMES)
+    assert len(texts) == len(VALUES["subject"]) * values
+    for row, subject in enumerate(VALUES["subject"]):
+        own = texts[row * values : (row + 1) * values]
+        assert all(any(word in text for word in SUBJECT_WORDS[subject]) for text in own[len(VALUES["subject"]) :])
+        assert any(f" {word}" in own[row] for word in SUBJECT_WORDS[subject])
+    assert texts[: len(VALUES["subject"])] == texts[values : values + len(VALUES["subject"])]
+
+
+def test_choices_are_read_as_zero_shot_reads_them(home):
+    stage = ClipStage(load_settings("clip", overrides=[*TINY_CLIP, "choices=1.0"]), "cpu")
+    objective, count, values = stage.objective, 5, sum(stage.objective.sizes)
+    image = torch.nn.functional.normalize(torch.randn(count, 8, generator=step_generator(0, 0)), dim=-1)
+    codes = torch.from_numpy(stage.codes[:count])
+    ids = stage._tokenize(choice_captions(np.random.default_rng(0)))
+    _, right = objective._choose(image, ids, codes)
+    words = objective.clip.text_projection(objective.clip.text_model(input_ids=ids).pooler_output)
+    hits = 0
+    for one, code in zip(image, codes.tolist(), strict=True):
+        own = torch.nn.functional.normalize(words[code[0] * values : (code[0] + 1) * values], dim=-1)
+        parts = (own @ one).split([len(VALUES[name]) for name in NAMES])
+        hits += sum(int(part.argmax()) == wanted for part, wanted in zip(parts, code, strict=True))
+    assert float(right) == pytest.approx(hits / (count * len(NAMES)))
+
+
+def test_a_frozen_text_tower_stays_while_the_picture_tower_learns(home):
+    options = ["--init", "runs/clip", "--run", "runs/clip_pictures"]
+    assert run_stage("clip", [*TINY_CLIP, "freeze_text=true", "choices=1.0"], 2, *options) == 0
+    before, after = load_weights("runs/clip")[1], load_checkpoint("runs/clip_pictures")["model"]
+    for name in before:
+        if "text_model" in name or "text_projection" in name:
+            assert torch.equal(after[name], before[name]), name
+    moved = [name for name in before if "vision_model" in name and not torch.equal(after[name], before[name])]
+    assert moved
+
+
+def test_shipped_models_go_back_into_runs_and_out_again_unchanged(home, tmp_path, capsys):
+    models, back, again = tmp_path / "models", tmp_path / "runs", tmp_path / "again"
+    assert main(["export", "--out", str(models)]) == 0
+    assert main(["restore", "--models", str(models), "--out", str(back)]) == 0
+    data = back / "data"
+    shutil.copytree("runs/data/train", data)
+    assert main(["latents", "--vae", str(back / "vae"), "--data", str(data), "--fresh"]) == 0
+    assert load_latents(data)[1]["scaling_factor"] == load_latents("runs/data/train")[1]["scaling_factor"]
+    names = ("clip", "vae", "unet", "judge", "tokenizer")
+    assert main(["export", "--out", str(again), *(w for n in names for w in (f"--{n}", str(back / n)))]) == 0
+    for file in models.rglob("*.safetensors"):
+        one, other = load_file(file), load_file(again / file.relative_to(models))
+        assert all(torch.equal(one[name], other[name]) for name in one), file
+    capsys.readouterr()
+    assert main(["restore", "--models", str(models), "--out", str(back)]) == 2
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_training_goes_on_from_restored_runs(home, tmp_path):
+    models, back = tmp_path / "models", tmp_path / "runs"
+    assert main(["export", "--out", str(models)]) == 0
+    assert main(["restore", "--models", str(models), "--out", str(back)]) == 0
+    for stage, tiny in (("clip", TINY_CLIP), ("vae", TINY_VAE)):
+        assert run_stage(stage, tiny, 1, "--init", str(back / stage), "--run", str(tmp_path / stage)) == 0
+        state = load_state(tmp_path / stage)
+        assert (state["step"], state["before"]["step"]) == (1, 2)

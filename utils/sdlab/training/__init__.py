@@ -12,6 +12,7 @@ STAGES = {
     "clip": "ClipStage",
     "vae": "VaeStage",
     "unet": "UnetStage",
+    "reward": "RewardStage",
     "lora": "LoraStage",
     "hypernetwork": "HypernetworkStage",
     "controlnet": "ControlNetStage",
@@ -44,6 +45,7 @@ def make_parser():
     _add_latents(commands.add_parser("latents", help="encode all portraits with a trained autoencoder"))
     _add_denoised(commands.add_parser("denoised", help="let a trained U-Net denoise latents, for the VAE's decoder"))
     _add_export(commands.add_parser("export", help="write the trained parts as model folders"))
+    _add_restore(commands.add_parser("restore", help="make run folders of the shipped models, to train on from them"))
     _add_steering(commands.add_parser("steering", help="write trained adapters as model folders, and measure them"))
     _add_halves(commands.add_parser("halves", help="train the small denoisers of lesson 02"))
     card = commands.add_parser("card", help="write the model card from training.json and scores.json")
@@ -135,6 +137,12 @@ def _add_export(parser):
         parser.add_argument(f"--{part}", default=f"runs/{part}", metavar="RUN")
     parser.add_argument("--out", default="utils/sdlab/models", metavar="FOLDER")
     parser.set_defaults(run_command=_run_export)
+
+
+def _add_restore(parser):
+    parser.add_argument("--models", default="utils/sdlab/models", metavar="FOLDER")
+    parser.add_argument("--out", default="runs", metavar="FOLDER")
+    parser.set_defaults(run_command=_run_restore)
 
 
 def _add_steering(parser):
@@ -260,6 +268,13 @@ def _run_export(arguments):
 
     parts = {part: getattr(arguments, part) for part in ("clip", "vae", "unet", "judge", "tokenizer")}
     export_models(arguments.out, **parts)
+
+
+def _run_restore(arguments):
+    from .restore import restore_runs
+
+    for folder in restore_runs(arguments.models, arguments.out):
+        print(folder)
 
 
 def _run_steering(arguments):

@@ -129,10 +129,11 @@ def _choices(recorded) -> str:
 
 def _run_line(run) -> str:
     settings = run["settings"]
-    frozen = ", encoder frozen" if settings.get("freeze_encoder") else ""
+    notes = {"freeze_encoder": "encoder frozen", "freeze_text": "text tower frozen", "reward_weight": "with a reward"}
+    special = "".join(f", {note}" for name, note in notes.items() if settings.get(name))
     return (
         f"{run['step']:,} steps, {run['views']:,} views, {run['seconds'] / 60:.0f} minutes, seed {settings['seed']}, "
-        f"learning rate {settings['learning_rate']}{frozen}"
+        f"learning rate {settings['learning_rate']}{special}"
     )
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
 from sdlab.attributes import NAMES, VALUES
-from sdlab.captions import caption, compose, swap_captions, truth_matrix
+from sdlab.captions import SUBJECT_WORDS, caption, compose, swap_captions, truth_matrix
 from sdlab.errors import SdlabError
 
 from .checkpoints import averaged_weights, load_state
@@ -56,16 +56,19 @@ class ClipObjective(nn.Module):
         self.text_heads = nn.Linear(settings.projection, sum(self.sizes))
         self.token_heads = nn.Linear(settings.hidden_size, sum(self.sizes))
         self.image_heads = nn.Linear(settings.projection, sum(self.sizes))
+        if settings.freeze_text:
+            self.clip.text_model.requires_grad_(False)
+            self.clip.text_projection.requires_grad_(False)
 
-    def forward(self, pictures, input_ids, truth, named, codes):
+    def forward(self, pictures, input_ids, truth, named, codes, choices=None):
         """Return (loss, numbers).
 
         pictures [B, 3, 128, 128] in [-1, 1], input_ids [T, L] (the first B are captions of the pictures),
-        truth [T, B] in [0, 1], named [T, 8] codes of the attributes a caption names or -100, codes [B, 8].
+        truth [T, B] in [0, 1], named [T, 8] codes of the attributes a caption names or -100, codes [B, 8];
+        choices [4 * V, L], for each subject one caption of each of the V values of all attributes.
         """
         settings = self.settings
-        image = self.clip.vision_model(pixel_values=pictures).pooler_output
-        image = functional.normalize(self.clip.visual_projection(image).float(), dim=-1)
+        image = embed_images(self.clip, pictures)
         words = self.clip.text_model(input_ids=input_ids)
         text = functional.normalize(self.clip.text_projection(words.pooler_output).float(), dim=-1)
         logits = self.clip.logit_scale.exp() * text @ image.T + self.bias
@@ -81,12 +84,27 @@ class ClipObjective(nn.Module):
             + settings.image_heads * image_loss
             + settings.token_heads * token_loss
         )
-        return loss, {
+        numbers = {
             "pairs": pairs,
             "text_heads": text_right,
             "image_heads": image_right,
             "token_loss": token_loss,
         }
+        if choices is not None:
+            choice_loss, numbers["choices"] = self._choose(image, choices, codes)
+            loss = loss + settings.choices * choice_loss
+        return loss, numbers
+
+    def _choose(self, image, choices, codes):
+        """Return (cross-entropy summed over attributes, share right) of choosing each picture's captions, as zero-shot.
+
+        The captions are of the picture's own subject, but for those that name a subject alone.
+        """
+        words = self.clip.text_model(input_ids=choices).pooler_output
+        text = functional.normalize(self.clip.text_projection(words).float(), dim=-1)
+        text = text.unflatten(0, (len(VALUES["subject"]), -1))[codes[:, 0]]  # [B, V, D]
+        likeness = (text @ image[..., None])[..., 0]
+        return self._read(self.clip.logit_scale.exp() / 10 * likeness, codes)
 
     def _read(self, outputs, targets):
         """Return (cross-entropy summed over attributes, share right) of linear heads."""
@@ -127,6 +145,11 @@ class ClipStage(Stage):
     def info(self):
         return {"tokenizer": tokenizer_hash(self.tokenizer)}
 
+    def adapt(self, weights):
+        """Add new heads to the towers of a shipped CLIP, which has none: they only help to train."""
+        heads = {name: weight for name, weight in self.objective.state_dict().items() if not name.startswith("clip.")}
+        return heads | weights
+
     def compile(self):
         self.objective.clip.vision_model.compile()
         self.objective.clip.text_model.compile()
@@ -138,23 +161,27 @@ class ClipStage(Stage):
         captions = [caption(plan, rng) for plan in plans]
         if settings.hard_negatives:
             captions += [twin for item in captions if (twin := swap_captions(item, rng)) is not None]
-        ids = self.tokenizer(
-            [item.text for item in captions], padding=True, truncation=True, return_tensors="pt"
-        ).input_ids
+        ids = {"ids": self._tokenize([item.text for item in captions])}
+        if settings.choices > 0:
+            ids["choices"] = self._tokenize(choice_captions(rng))
         arrays = {
             "truth": truth_matrix(captions, plans),
             "named": named_codes(captions),
             "codes": self.codes[indices],
         }
-        return {"indices": torch.from_numpy(indices), "ids": ids} | {
+        return {"indices": torch.from_numpy(indices)} | ids | {
             name: torch.from_numpy(array) for name, array in arrays.items()
         }
+
+    def _tokenize(self, texts):
+        return self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
 
     def loss(self, objective, batch, *, step, rank, progress):
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         generator = step_generator(self.settings.seed, step, rank=rank, device=self.device)
         pictures = vary(to_floats(self.images[batch["indices"]]), generator, self.settings)
-        return objective(pictures, batch["ids"], batch["truth"], batch["named"], batch["codes"])
+        inputs = (batch["ids"], batch["truth"], batch["named"], batch["codes"])
+        return objective(pictures, *inputs, choices=batch.get("choices"))
 
     def report(self, folder, step):
         clip, tokenizer = self.objective.clip, self.tokenizer
@@ -175,6 +202,25 @@ def named_codes(captions):
         for item in captions
     ]
     return np.array(rows, dtype=np.int64)
+
+
+def choice_captions(rng):
+    """Return 4 * V short captions: for each subject, one for each of the V values of all attributes.
+
+    A subject's own captions name nothing else, so these four are the same for all.
+    """
+    alone = [compose({"subject": subject}, _some_word(subject, rng)).text for subject in VALUES["subject"]]
+    texts = []
+    for subject in VALUES["subject"]:
+        texts += alone
+        for name in NAMES[1:]:
+            word, layout = _some_word(subject, rng), int(rng.integers(2**31))
+            texts += [compose({"subject": subject, name: value}, word, layout=layout).text for value in VALUES[name]]
+    return texts
+
+
+def _some_word(subject, rng):
+    return SUBJECT_WORDS[subject][int(rng.integers(len(SUBJECT_WORDS[subject])))]
 
 
 def vary(pictures, generator, settings):
@@ -244,6 +290,7 @@ def load_trained_clip(source, tokenizer=None):
         raise SdlabError(
             f"The CLIP of {source} belongs to another tokenizer than that in {folder}; train CLIP again."
         )
-    objective = ClipObjective(settings, tokenizer)
-    objective.load_state_dict(averaged_weights(state))
-    return objective.clip.eval().requires_grad_(False), tokenizer
+    clip, weights = make_clip(settings, tokenizer), averaged_weights(state)
+    towers = {name: weight for name, weight in weights.items() if name.startswith("clip.")}
+    clip.load_state_dict({name.removeprefix("clip."): weight for name, weight in towers.items()})
+    return clip.eval().requires_grad_(False), tokenizer

@@ -13,11 +13,13 @@ from tqdm import tqdm
 
 from sdlab.errors import SdlabError
 
+from .checkpoints import load_state
 from .common import to_floats, weights_hash
 from .data import SIZE, load_data
 from .vae import load_trained_vae
 
 MEASURED = 1000  # pictures that decide the scaling factor
+CENTRED = "centred"  # in a run's info: how its latents are centred already
 
 
 def encode_data(vae, data, *, out=None, batch_size=50, flip=False, fresh=False):
@@ -29,7 +31,8 @@ def encode_data(vae, data, *, out=None, batch_size=50, flip=False, fresh=False):
     meta = {"n": len(data), "flip": flip, "encoder": encoder_hash(model), "pictures": data.meta["pictures"]}
     found = _read_meta(out)
     if fresh or found is None or any(found[key] != value for key, value in meta.items()):
-        found = meta | measure_latents(model, data.images[:MEASURED], device=device) | {"done": 0}
+        centred = load_state(vae)["info"].get(CENTRED) or measure_latents(model, data.images[:MEASURED], device=device)
+        found = meta | centred | {"done": 0}
         shape = (len(data) * (1 + flip), 8, model.config.sample_size // 8, model.config.sample_size // 8)
         out.mkdir(parents=True, exist_ok=True)
         np.lib.format.open_memmap(out / "latents.npy", mode="w+", dtype=np.float16, shape=shape).flush()

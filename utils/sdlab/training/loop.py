@@ -61,6 +61,13 @@ class Stage:
         """Return plain values that belong with the weights (a scaling factor, a hash)."""
         return {}
 
+    def state(self):
+        """Return tensors that the next step needs and that no seed brings back."""
+        return {}
+
+    def load_state(self, state):
+        """Go on from what ``state()`` returned."""
+
 
 class _Batches(Dataset):
     """Step number -> batch, so that a DataLoader can prepare the next steps in worker processes."""
@@ -165,6 +172,8 @@ class Trainer:
             self.ema.to(self.accelerator.device)
             self.before = state["before"]
             self.step, self.views, self.seconds = state["step"], state["views"], state["seconds"]
+            if self.main:
+                self.stage.load_state(state.get("stage", {}))
             self.schedule.decay = tuple(state["decay"]) if state["decay"] else None
 
     def _batches(self, last):
@@ -302,6 +311,7 @@ class Trainer:
             "seconds": self.seconds,
             "settings": vars(self.settings),
             "info": self.stage.info(),
+            "stage": self.stage.state(),
             "decay": list(self.schedule.decay) if self.schedule.decay else None,
             "parameter_names": self.names,
             "model": self.network.state_dict(),

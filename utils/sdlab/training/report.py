@@ -29,9 +29,11 @@ def write_learning(folder, runs, *, n=100, seed=0):
     """Write what the U-Net of a model ``folder`` could do after how many views; return the file's path.
 
     runs: the stages of its training in their order. Each gives the scores in its log (few prompts) and its kept
-    snapshots, which draw the first ``n`` prompts of ``sdlab evaluate`` with the folder's other parts.
+    snapshots, which draw the first ``n`` prompts of ``sdlab evaluate`` with the folder's other parts. What was measured
+    of stages before the first of them stays.
     """
-    folder, points = Path(folder), []
+    folder = Path(folder)
+    points = _measured_before(folder, runs[0])
     pipe, judge = load_pipeline(folder, device="cpu"), load_judge()
     pipe.set_progress_bar_config(disable=True)
     for run in map(Path, runs):
@@ -47,6 +49,13 @@ def write_learning(folder, runs, *, n=100, seed=0):
     points = sorted(points, key=lambda point: point["views"])
     (folder / LEARNING).write_text(json.dumps(points, indent=1) + "\n")
     return folder / LEARNING
+
+
+def _measured_before(folder, run):
+    """Return the points in the file that lie before the views at which a run began."""
+    known = json.loads((folder / LEARNING).read_text()) if (folder / LEARNING).is_file() else []
+    _, began = whole_run(load_state(run)["before"])
+    return [point for point in known if point["views"] <= began]
 
 
 def _logged(run, settings):

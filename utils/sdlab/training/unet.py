@@ -95,6 +95,7 @@ class UnetStage(Stage):
     """The U-Net stage of `sdlab train`."""
 
     name = "unet"
+    objective_class = UnetObjective
 
     def __init__(self, settings, device):
         super().__init__(settings, device)
@@ -104,7 +105,7 @@ class UnetStage(Stage):
         clip, self.tokenizer = load_trained_clip(settings.clip, settings.tokenizer)
         self.text_encoder = text_encoder_of(clip).to(device)
         self.text_encoder_hash = weights_hash(self.text_encoder)
-        self.objective = UnetObjective(settings, context=self.text_encoder.config.hidden_size)
+        self.objective = self.objective_class(settings, context=self.text_encoder.config.hidden_size)
         self.scheduler = make_scheduler(settings)
         self.alphas_cumprod = self.scheduler.alphas_cumprod.to(device)
         self.vae = load_latent_vae(settings.vae, self.latent_meta).to(device)
