@@ -91,6 +91,7 @@ def _recipe(training) -> str:
     commands = [
         "data",
         "data --split any --first-seed 20000000 --out runs/data/judge",
+        "data --n 20000 --split any --first-seed 22000000 --out runs/data/reader",
         "tokenizer",
         "judge",
         "clip",
@@ -101,7 +102,12 @@ def _recipe(training) -> str:
         "denoised",
         "vae --init runs/vae --run runs/decoder --set freeze_encoder=true --set denoised_share=0.25 "
         "--set judge=runs/critic --set perceptual_weight=0.5 --set texture_weight=5.0 --set edge_from=0.0",
-        "export --vae runs/decoder",
+        "judge --run runs/reader --set data=runs/data/reader --set damage=0.7 --set seed=177 --steps 1600",
+        "reward --init runs/unet --set vae=runs/decoder --set critic=runs/reader",
+        "data --n 100000 --out runs/data/wide",
+        "clip --init runs/clip --run runs/pictures --set data=runs/data/wide --set freeze_text=true --set choices=1.0 "
+        "--set image_heads=0.5",
+        "export --vae runs/decoder --unet runs/reward --clip runs/pictures",
     ]
     return "\n".join(
         [

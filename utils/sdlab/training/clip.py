@@ -57,8 +57,7 @@ class ClipObjective(nn.Module):
         self.token_heads = nn.Linear(settings.hidden_size, sum(self.sizes))
         self.image_heads = nn.Linear(settings.projection, sum(self.sizes))
         if settings.freeze_text:
-            self.clip.text_model.requires_grad_(False)
-            self.clip.text_projection.requires_grad_(False)
+            self.clip.text_model.requires_grad_(False)  # its projection is not part of a pipeline and may learn
 
     def forward(self, pictures, input_ids, truth, named, codes, choices=None):
         """Return (loss, numbers).

@@ -1,10 +1,11 @@
 """Train the U-Net on with a reward: what a critic reads in the pictures it is drawing should be what was asked for.
 
 Beside the usual batch of noised portraits, a row of pictures is being drawn from pure noise, one step of guided DDIM a
-training step. At every step the guess at the finished latents is decoded, a critic (a second judge, which scores
-nothing) reads it, and its cross-entropy on the attributes that the caption names is sent back through critic, decoder
-and this one call of the U-Net (Xu et al. 2023, "ImageReward", section 3, arXiv 2304.05977; gradients through one step
-alone: Clark et al. 2023, "DRaFT", arXiv 2309.17400). The usual loss holds the model where it is.
+training step. At every step the guess at the finished latents is decoded and a critic (a second judge, which scores
+nothing) reads it. Its cross-entropy on the attributes that the caption names, and its doubt about those that are left
+open (eyes of two colours), are sent back through critic, decoder and this one call of the U-Net. The usual loss
+holds the model where it is. (Xu et al. 2023, "ImageReward", section 3, arXiv 2304.05977; gradients through one step
+alone: Clark et al. 2023, "DRaFT", arXiv 2309.17400.)
 """
 
 import numpy as np
@@ -16,7 +17,7 @@ from sdlab.captions import caption
 from sdlab.errors import SdlabError
 from sdlab.samplers import choose_timesteps, ddim_step, pred_original_sample
 
-from .clip import named_codes
+from .clip import UNNAMED, named_codes
 from .common import step_generator, step_rng
 from .judge import load_trained_judge
 from .unet import UnetObjective, UnetStage
@@ -49,7 +50,7 @@ class RewardObjective(UnetObjective):
         return usual + self.settings.reward_weight * missed, {"mse": errors.mean(), "missed": missed, "right": right}
 
     def _read(self, noise_pred, drawn):
-        """Return (the critic's weighted cross-entropy, share of named attributes it finds) of the guesses."""
+        """Return (what the critic misses in the guesses, the share of named attributes that it finds)."""
         rows = drawn["timesteps"] <= self.settings.reward_below  # those that wait are at the noisiest step
         if not rows.any():
             return noise_pred.sum() * 0.0, noise_pred.sum().detach() * 0.0 + 1.0
@@ -64,6 +65,8 @@ class RewardObjective(UnetObjective):
         right, known = 0, (named >= 0).sum().clamp_min(1)
         for column, logit in enumerate(logits):
             missed = missed + functional.cross_entropy(logit.float(), named[:, column], reduction="none")
+            doubt = torch.distributions.Categorical(logits=logit.float()).entropy()
+            missed = missed + self.settings.doubt_weight * doubt * (named[:, column] == UNNAMED)
             right = right + (logit.argmax(-1) == named[:, column]).sum()
         return (scale * missed).mean(), right / known
 
