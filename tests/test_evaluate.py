@@ -89,3 +89,7 @@ def test_a_small_evaluation_has_every_part_of_the_report():
     assert {"accuracy", "n", "interval"} <= set(scores["attributes"]["subject"])
     assert {"psnr", "judge_agreement"} <= set(scores["vae"])
     assert {"zero_shot", "swapped"} <= set(scores["clip"])
+    groups = scores["clip"]["zero_shot_by_pairs"].values()
+    assert sum(group["n"] for group in groups) == scores["clip"]["attributes"]["eyes"]["n"]
+    whole = sum(group["n"] * (group["zero_shot"] or 0) for group in groups) / sum(group["n"] for group in groups)
+    assert whole == pytest.approx(scores["clip"]["zero_shot"], abs=2e-4)

@@ -172,12 +172,24 @@ def _scores(scores) -> str:
     lines += [
         f"- VAE: {vae['psnr']} dB on unseen unstyled renders, {vae['psnr_styled']} dB on painted ones; judge agreement "
         f"on reconstructions {vae['judge_agreement']:.1%}; standard deviations of the channels {vae['channel_std']}.",
-        f"- CLIP: zero-shot {clip['zero_shot']:.1%} (mean over attributes), swapped {_percent(clip['swapped'])}.",
+        f"- CLIP: zero-shot {clip['zero_shot']:.1%} (mean over attributes), swapped {_percent(clip['swapped'])}"
+        f"{_by_pairs(clip)}.",
         f"- Copies: the nearest of {memory['training_pictures']:,} training portraits is at {memory['generated']} for "
         f"generated pictures and at {memory['fresh']} for fresh renders (median root mean square over thumbnails).",
         "",
     ]
     return "\n".join(lines)
+
+
+def _by_pairs(clip) -> str:
+    """Say how zero-shot depends on whether a portrait holds a pair that never occurs in training."""
+    groups = clip.get("zero_shot_by_pairs")
+    if groups is None:
+        return ""
+    told = {"seen": "of portraits whose pairs all occur in training", "held_out": "of those with a held-out pair"}
+    shares = {name: item["zero_shot"] for name, item in groups.items()}
+    parts = [f"{shares[name]:.1%} {told[name]} (n = {groups[name]['n']})" for name in told if shares[name] is not None]
+    return "; zero-shot " + ", ".join(parts)
 
 
 def _learning(folder) -> str:
