@@ -3,10 +3,13 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 from safetensors.torch import load_file
 
 from sdlab.errors import SdlabError
+from sdlab.pipeline import load_pipeline
+from sdlab.steering.lora import add_lora
 from sdlab.weights import verify_weights
 
 from .checkpoints import save_checkpoint
@@ -28,6 +31,8 @@ PARTS = {
 def restore_runs(models, out):
     """Write out/clip, vae, judge, unet and tokenizer from the folders in ``models``; return their paths.
 
+    The adapters in models/steering, if there are any, follow (``restore_adapters``).
+
     Weights are the shipped ones (they were stored in float16); the optimiser's state is not shipped and starts anew, so
     a run goes on from these with ``--init``. Each remembers the settings and steps it came from.
     """
@@ -36,7 +41,8 @@ def restore_runs(models, out):
         verify_weights(models / name)
     recipe = json.loads((models / "pocket" / "training.json").read_text())
     folders = [out / part for part in (*PARTS, "tokenizer")]
-    if found := [folder for folder in folders if folder.exists()]:
+    adapters = [out / part for part in ADAPTERS] if (models / "steering").is_dir() else []
+    if found := [folder for folder in folders + adapters if folder.exists()]:
         raise SdlabError(f"{found[0]} exists already; name another --out, or move it away.")
     shutil.copytree(models / "pocket" / "tokenizer", out / "tokenizer")
     centred = _centring(recipe["unet"]["info"]["latents"]["scaling_factor"])
@@ -48,7 +54,36 @@ def restore_runs(models, out):
             info = _inputs(out, info["latents"] | centred)
         weights = {prefix + name: weight.float() for name, weight in load_file(models / file).items()}
         _write_run(out / part, recipe[part], weights, info=info)
+    return folders + (restore_adapters(models / "steering", out) if adapters else [])
+
+
+def restore_adapters(steering, out):
+    """Write out/lora, hypernetwork and controlnet from the adapters in the folder ``steering``; return their paths."""
+    steering, out, folders = Path(steering), Path(out), []
+    for part, name_in_run in ADAPTERS.items():
+        folder = steering / part
+        verify_weights(folder)
+        run = json.loads((folder / "training.json").read_text())
+        (file,) = folder.glob("*.safetensors")
+        names = name_in_run(SimpleNamespace(**run["settings"]), load_file(file))
+        weights = {new: load_file(file)[old].float() for new, old in names.items()}
+        last = {name: value for entry in run["log"] for name, value in entry.items()}
+        _write_run(out / part, run | {"last": last}, weights, info={})
+        folders.append(out / part)
     return folders
+
+
+def _lora_names(settings, weights):
+    """Return {name in a run: name in the file}: a run numbers the parameters as the U-Net lists them."""
+    parameters = add_lora(load_pipeline(settings.base, device="cpu"), rank=settings.rank)
+    return {f"adapter.{index}": "unet." + name.replace(".lora.", ".") for index, name in enumerate(parameters)}
+
+
+ADAPTERS = {
+    "lora": _lora_names,
+    "hypernetwork": lambda settings, weights: {f"adapter.layers.{name}": name for name in weights},
+    "controlnet": lambda settings, weights: {f"controlnet.{name}": name for name in weights},
+}
 
 
 def _centring(scaling_factor):
