@@ -41,8 +41,10 @@ from sdlab.training.log import append_log, forget_after, plot_log, read_log
 from sdlab.training.loop import Trainer, make_accelerator
 from sdlab.training.optimizers import make_optimizer
 from sdlab.training.report import find_failures
+from sdlab.training.restore import restore_adapters
 from sdlab.training.reward import RewardStage
 from sdlab.training.schedule import Schedule
+from sdlab.training.steering import export_steering
 from sdlab.training.tokenizer import END, START, decode, load_tokenizer
 from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
 from sdlab.training.vae import VaeStage, crop_corners, gram_matrix, load_trained_vae, make_vae, picture_psnr
@@ -850,3 +852,15 @@ def test_training_goes_on_from_restored_runs(home, tmp_path):
         assert run_stage(stage, tiny, 1, "--init", str(back / stage), "--run", str(tmp_path / stage)) == 0
         state = load_state(tmp_path / stage)
         assert (state["step"], state["before"]["step"]) == (1, 2)
+
+
+def test_shipped_adapters_go_back_into_runs_and_out_again_unchanged(tmp_path):
+    shipped = MODEL_FOLDERS["pocket"].parent / "steering"
+    runs = {folder.name: folder for folder in restore_adapters(shipped, tmp_path / "runs")}
+    assert set(runs) == {"lora", "hypernetwork", "controlnet"}
+    export_steering(tmp_path / "again", **runs)
+    for file in shipped.rglob("*.safetensors"):
+        one, other = load_file(file), load_file(tmp_path / "again" / file.relative_to(shipped))
+        assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one), file
+    steps = json.loads((shipped / "lora" / "training.json").read_text())["step"]
+    assert load_state(runs["lora"])["step"] == steps
