@@ -60,13 +60,14 @@ def restore_runs(models, out):
 def restore_adapters(steering, out):
     """Write out/lora, hypernetwork and controlnet from the adapters in the folder ``steering``; return their paths."""
     steering, out, folders = Path(steering), Path(out), []
-    for part, name_in_run in ADAPTERS.items():
+    for part, names_in_run in ADAPTERS.items():
         folder = steering / part
         verify_weights(folder)
         run = json.loads((folder / "training.json").read_text())
         (file,) = folder.glob("*.safetensors")
-        names = name_in_run(SimpleNamespace(**run["settings"]), load_file(file))
-        weights = {new: load_file(file)[old].float() for new, old in names.items()}
+        shipped = load_file(file)
+        names = names_in_run(SimpleNamespace(**run["settings"]), shipped)
+        weights = {new: shipped[old].float() for new, old in names.items()}
         last = {name: value for entry in run["log"] for name, value in entry.items()}
         _write_run(out / part, run | {"last": last}, weights, info={})
         folders.append(out / part)
