@@ -31,7 +31,7 @@ from sdlab.training import main
 from sdlab.training.adapters import HypernetworkStage, LoraStage
 from sdlab.training.card import write_card
 from sdlab.training.checkpoints import load_checkpoint, load_state, load_weights
-from sdlab.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes
+from sdlab.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes, padded_ids
 from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
 from sdlab.training.controlnet import ControlNetStage, make_controlnet, wear
 from sdlab.training.data import draw_fresh, load_data, make_data
@@ -804,7 +804,7 @@ def test_choices_are_read_as_zero_shot_reads_them(home):
     objective, count, values = stage.objective, 5, sum(stage.objective.sizes)
     image = torch.nn.functional.normalize(torch.randn(count, 8, generator=step_generator(0, 0)), dim=-1)
     codes = torch.from_numpy(stage.codes[:count])
-    ids = stage._tokenize(choice_captions(np.random.default_rng(0)))
+    ids = padded_ids(stage.tokenizer, choice_captions(np.random.default_rng(0)))
     _, right = objective._choose(image, ids, codes)
     words = objective.clip.text_projection(objective.clip.text_model(input_ids=ids).pooler_output)
     hits = 0

@@ -80,7 +80,8 @@ def _recipe(training) -> str:
         "## Data and recipe",
         "",
         f"{training['portraits']:,} portraits (seeds from {training['first_seed']}), captions "
-        f"drawn anew for every view; {len(HELD_OUT_PAIRS)} pairs of attribute values never occur in training.",
+        f"drawn anew for every view; {len(HELD_OUT_PAIRS)} pairs of attribute values never occur in training (only the "
+        "judge and the reward's critic, which read pictures and no captions, have seen them).",
         "",
     ]
     for stage in ("clip", "vae", "unet", "judge"):

@@ -99,9 +99,7 @@ class ClipObjective(nn.Module):
 
         The captions are of the picture's own subject, but for those that name a subject alone.
         """
-        words = self.clip.text_model(input_ids=choices).pooler_output
-        text = functional.normalize(self.clip.text_projection(words).float(), dim=-1)
-        text = text.unflatten(0, (len(VALUES["subject"]), -1))[codes[:, 0]]  # [B, V, D]
+        text = embed_ids(self.clip, choices).unflatten(0, (len(VALUES["subject"]), -1))[codes[:, 0]]  # [B, V, D]
         likeness = (text @ image[..., None])[..., 0]
         return self._read(self.clip.logit_scale.exp() / 10 * likeness, codes)
 
@@ -160,9 +158,9 @@ class ClipStage(Stage):
         captions = [caption(plan, rng) for plan in plans]
         if settings.hard_negatives:
             captions += [twin for item in captions if (twin := swap_captions(item, rng)) is not None]
-        ids = {"ids": self._tokenize([item.text for item in captions])}
+        ids = {"ids": padded_ids(self.tokenizer, [item.text for item in captions])}
         if settings.choices > 0:
-            ids["choices"] = self._tokenize(choice_captions(rng))
+            ids["choices"] = padded_ids(self.tokenizer, choice_captions(rng))
         arrays = {
             "truth": truth_matrix(captions, plans),
             "named": named_codes(captions),
@@ -171,9 +169,6 @@ class ClipStage(Stage):
         return {"indices": torch.from_numpy(indices)} | ids | {
             name: torch.from_numpy(array) for name, array in arrays.items()
         }
-
-    def _tokenize(self, texts):
-        return self.tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
 
     def loss(self, objective, batch, *, step, rank, progress):
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
@@ -241,12 +236,17 @@ def embed_images(clip, pictures):
 
 def embed_texts(clip, tokenizer, texts):
     """Return unit vectors [T, D] of texts."""
-    ids = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids.to(
-        clip.logit_scale.device
-    )
-    return functional.normalize(
-        clip.text_projection(clip.text_model(input_ids=ids).pooler_output).float(), dim=-1
-    )
+    return embed_ids(clip, padded_ids(tokenizer, texts).to(clip.logit_scale.device))
+
+
+def embed_ids(clip, ids):
+    """Return unit vectors [T, D] of token ids [T, L]."""
+    return functional.normalize(clip.text_projection(clip.text_model(input_ids=ids).pooler_output).float(), dim=-1)
+
+
+def padded_ids(tokenizer, texts):
+    """Return token ids [T, L] of texts, padded to the longest of them."""
+    return tokenizer(texts, padding=True, truncation=True, return_tensors="pt").input_ids
 
 
 def zero_shot(clip, tokenizer, image, plans):

@@ -8,7 +8,6 @@ holds the model where it is. (Xu et al. 2023, "ImageReward", section 3, arXiv 23
 alone: Clark et al. 2023, "DRaFT", arXiv 2309.17400.)
 """
 
-import numpy as np
 import torch
 from torch.nn import functional
 
@@ -132,7 +131,7 @@ class RewardStage(UnetStage):
         self.drawn["latents"][finished] = torch.randn(shape, generator=generator)
         ids = self.tokenize([item.text for item in captions]).to(self.device)
         self.drawn["embeds"][finished] = self._embed(ids).cpu()
-        self.drawn["named"][finished] = torch.from_numpy(np.asarray(named_codes(captions)))
+        self.drawn["named"][finished] = torch.from_numpy(named_codes(captions))
 
     @torch.no_grad()
     def _go_on(self, noise_pred):
