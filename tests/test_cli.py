@@ -78,7 +78,7 @@ def test_evaluate_prints_one_json_object(capfd):
     scores = json.loads(capfd.readouterr().out)
     names = {"attributes", "joint", "binding", "held_out", "judge_on_renders", "vae", "clip", "memorisation"}
     assert names <= set(scores)
-    assert 0 <= scores["attributes"]["eyes"]["accuracy"] <= 1
+    assert 0 <= scores["attributes"]["eyes"]["share"] <= 1
 
 
 def test_nested_scores_become_dotted_lines():
