@@ -108,7 +108,8 @@ def test_the_doctor_says_what_to_do():
 
 def test_the_doctor_compares_every_shipped_model():
     checks = check_models()
-    assert {"model pocket", "model clip", "model judge"} <= {check.name for check in checks}
+    names = {f"model {name}" for name in "clip controlnet halves hypernetwork judge lora pocket".split()}
+    assert {check.name for check in checks} == names
     assert [check for check in checks if check.remedy] == []
 
 
