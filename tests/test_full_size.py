@@ -92,9 +92,8 @@ def test_a_random_pipeline_draws(sd15):
     assert image.isfinite().all()
 
 
-def test_a_full_size_model_is_not_looked_for_without_a_gpu():
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_a_full_size_model_is_not_looked_for_without_a_gpu(monkeypatch):
+    monkeypatch.setenv("SDLAB_DEVICE", "cpu")
     pipe, reason = find_full_size()
     assert pipe is None
     assert "no CUDA GPU" in reason

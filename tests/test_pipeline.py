@@ -48,7 +48,7 @@ def pixels(image) -> np.ndarray:
 def run_python(code: str, **environment) -> subprocess.CompletedProcess:
     """Run code in a new Python, where environment variables are read afresh."""
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
     )
 
 
@@ -147,6 +147,15 @@ def test_an_unknown_device_or_dtype_is_said():
         choose_device("gpu")
     with pytest.raises(SdlabError, match="dtype='int8' is not a floating point type"):
         choose_dtype("int8", CPU)
+
+
+def test_the_environment_names_the_device_where_the_call_does_not(monkeypatch):
+    monkeypatch.setenv("SDLAB_DEVICE", "cpu")  # where there is a GPU, too: the stored outputs are those of a CPU
+    assert choose_device() == CPU
+    monkeypatch.setenv("SDLAB_DEVICE", "abacus")
+    assert choose_device("cpu") == CPU
+    with pytest.raises(SdlabError, match="device='abacus' is not a device"):
+        choose_device()
 
 
 def test_too_little_memory_is_said_before_loading():

@@ -190,9 +190,9 @@ def find_full_size(name: str = "sd15") -> tuple:
 
     Otherwise (None, one line that says what is missing).
     """
-    from .pipeline import HUB_IDS, load_pipeline
+    from .pipeline import HUB_IDS, choose_device, load_pipeline
 
-    if not torch.cuda.is_available():
+    if choose_device().type != "cuda":
         return None, "no CUDA GPU here: what is said about Stable Diffusion 1.5 below was measured elsewhere"
     from huggingface_hub import try_to_load_from_cache
 
