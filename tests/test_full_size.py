@@ -150,6 +150,7 @@ def test_a_copy_of_another_dtype_leaves_the_original_alone(pocket):
     assert draw(copy, 1).isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_newer_models_have_their_published_sizes():
     models = newer_models()
     counts = {name: model.parameters for name, model in models.items()}
@@ -212,6 +213,7 @@ def test_what_was_not_measured_says_how_to_measure_it(tmp_path):
         read_measured("gpu")
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_to_its_end_at_reduced_size(tmp_path, capsys):
     import full_size
 

@@ -189,6 +189,7 @@ def test_a_drifted_lab_is_found_and_built_again(course, monkeypatch, capsys):
     assert file.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_plain_nbgrader_comes_to_the_same_scores(course):
     from nbgrader.api import Gradebook
 

@@ -140,6 +140,7 @@ def test_pca_maps_keep_the_largest_distances_of_a_flat_cloud():
     assert project(flat, "pca").trust > 0.99
 
 
+@pytest.mark.slow  # UMAP is compiled for a quarter of a minute; lesson 06 draws with it
 def test_umap_repeats_itself_for_a_seed_and_is_quiet(vectors, capfd, recwarn):
     one, two = project(vectors, "umap", seed=3), project(vectors, "umap", seed=3)
     assert np.array_equal(one.points, two.points)
