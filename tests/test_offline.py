@@ -36,7 +36,7 @@ def test_the_block_really_blocks(tmp_path):
 WORK = {
     "draw": "from sdlab import draw, load_pipeline\ndraw(load_pipeline(), 'a cat', num_inference_steps=2)",
     "judge": "from sdlab.judge import load_judge\nload_judge()",
-    "draw command": "from sdlab.cli import main\nassert not main(['draw', 'a cat', '--steps', '2', '--out', 'cat.png'])",
+    "draw command": "from sdlab.cli import main\nassert not main(['draw', 'a cat', '--steps', '2', '--out', 'a.png'])",
     "portraits command": "from sdlab.cli import main\nassert not main(['portraits', '--n', '2'])",
     "doctor command": "from sdlab.cli import main\nassert not main(['doctor'])",
     "folder": "from sdlab import draw, load_pipeline\ndraw(load_pipeline(FOLDER), 'a cat', num_inference_steps=2)",

@@ -47,7 +47,7 @@ def load_pipeline(model: str | Path = DEFAULT_MODEL, *, device=None, dtype=None)
 
 
 def choose_device(device=None) -> torch.device:
-    """Return the device asked for (by SDLAB_DEVICE if not here), or the best there is; SdlabError if it is not there."""
+    """Return the device asked for, here or by SDLAB_DEVICE, or the best there is; SdlabError if it is not there."""
     device = device or os.environ.get("SDLAB_DEVICE")
     if not device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
