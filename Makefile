@@ -51,9 +51,9 @@ test-all: environment
 
 outputs: environment
 	@$(MAKE) --no-print-directory $(TEST_STAMP)
-	$(QUIET) $(BIN)/python -m sdlab.notebooks course solutions
+	$(QUIET) $(BIN)/python -m sdcourse.notebooks course solutions
 	$(BIN)/sdlab labs build
-	$(QUIET) $(BIN)/python -m sdlab.gallery course/gallery.png
+	$(QUIET) $(BIN)/python -m sdcourse.gallery course/gallery.png
 
 book: environment
 	@$(MAKE) --no-print-directory $(BOOK_STAMP)

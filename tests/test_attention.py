@@ -8,11 +8,16 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionImg2ImgPipeline
 from peft import LoraConfig
 
-from sdlab import SdlabError
-from sdlab.adapters import CROSS, SELF, attention_layers, eager_attention, find_unet, layer_sizes
-from sdlab.attention import attention_probabilities, record_attention, record_self_attention, text_self_attention
-from sdlab.attention_options import attention_bytes
-from sdlab.unet_configs import build_on_meta
+from sdlab import SdlabError, attention_layers
+from sdlab.compat import CROSS, SELF, eager_attention, find_unet, layer_sizes
+from sdlab.instruments import (
+    attention_bytes,
+    build_on_meta,
+    record_attention,
+    record_self_attention,
+    text_self_attention,
+)
+from sdlab.instruments.attention import attention_probabilities
 from tiny_pipeline import sd15_shaped
 
 PROMPT = "a man with blue eyes"
@@ -152,7 +157,7 @@ def test_half_precision_storage_loses_little(sd15):
 def test_few_heads_at_a_time_give_the_same_probabilities(monkeypatch):
     query, key = torch.randn(256, 64), torch.randn(77, 64)
     together = torch.cat(list(attention_probabilities(query, key, heads=8, scale=0.35)))
-    monkeypatch.setattr("sdlab.attention.CPU_WORK_BYTES", 1)
+    monkeypatch.setattr("sdlab.instruments.attention.CPU_WORK_BYTES", 1)
     parts = list(attention_probabilities(query, key, heads=8, scale=0.35))
     assert len(parts) == 8
     torch.testing.assert_close(torch.cat(parts), together)

@@ -3,21 +3,18 @@
 import numpy as np
 import pytest
 
-from sdlab.attributes import NAMES, VALUES, Attributes
-from sdlab.captions import (
+from sdcourse.portraits import NAMES, VALUES, caption, compose, plan_portrait, truth_matrix
+from sdcourse.portraits.attributes import Attributes
+from sdcourse.portraits.captions import (
     COLOR_WORDS,
     SAY_ABSENT,
     SCENE_PHRASES,
     SCENE_TAGS,
     SUBJECT_WORDS,
-    caption,
     caption_corpus,
-    compose,
     swap_captions,
-    truth_matrix,
     word_fit,
 )
-from sdlab.portraits import plan_portrait
 
 PLANS = [plan_portrait(seed) for seed in range(300)]
 

@@ -7,10 +7,9 @@ import sys
 import pytest
 from PIL import Image
 
-from sdlab import load_pipeline
-from sdlab.cli import flatten, main
-from sdlab.doctor import Check, check_drawing, check_models, check_packages, check_python, required_packages
-from sdlab.drawing import draw
+from sdcourse.cli import flatten, main
+from sdcourse.doctor import Check, check_drawing, check_models, check_packages, check_python, required_packages
+from sdlab import draw, load_pipeline
 
 
 def test_draw_writes_the_picture_of_the_library(tiny_pipeline_original, tmp_path, capsys):
@@ -55,7 +54,7 @@ def test_a_cut_prompt_is_said_and_still_drawn(tiny_pipeline_original, tmp_path, 
 
 
 def test_no_command_shows_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "sdlab.cli", "draw", "a cat", "--model", "poket"]
+    command = [sys.executable, "-m", "sdcourse.cli", "draw", "a cat", "--model", "poket"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1

@@ -6,19 +6,23 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.descent import (
+from sdcourse.lessons.charts import plot_panels
+from sdcourse.lessons.lesson_01 import (
     BETAS,
+    EyeSearch,
+    NoiseSamples,
     batch_gradients,
     descend,
     final_excess,
     gradient_noise,
     train_many,
     walk_with_batches,
+    with_neighbours,
 )
-from sdlab.descent_figures import SearchPanel, plot_map_paths, plot_panels, plot_row_paths, plot_weight_paths
-from sdlab.errors import SdlabError
-from sdlab.landscapes import EyeSearch, NoiseSamples, to_pixels, with_neighbours
-from sdlab.portraits import plan_portrait
+from sdcourse.lessons.lesson_01_figures import SearchPanel, plot_map_paths, plot_row_paths, plot_weight_paths
+from sdcourse.portraits import plan_portrait
+from sdlab import SdlabError
+from sdlab.images import to_pixels
 
 
 @pytest.fixture(scope="module")

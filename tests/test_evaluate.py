@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.attributes import HELD_OUT_PAIRS, NAMES, VALUES
-from sdlab.errors import SdlabError
-from sdlab.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, score_pictures
-from sdlab.measures import rate, score_renders, thumbnails
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdcourse.judging import rate
+from sdcourse.judging.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, score_pictures
+from sdcourse.judging.scores import score_renders
+from sdcourse.portraits import HELD_OUT_PAIRS, NAMES, VALUES, draw_portrait, plan_portrait
+from sdlab import SdlabError
+from sdlab.images import thumbnails
 
 PLANS = [plan_portrait(60_000_000 + index, split="any") for index in range(60)]
 

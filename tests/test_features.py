@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from sdlab import SdlabError
-from sdlab.features import record_features
-from sdlab.unet_map import unet_table
+from sdlab.instruments import record_features, unet_table
 from test_attention import PROMPT, count_hooks, latents_of
 from tiny_pipeline import sd15_shaped
 

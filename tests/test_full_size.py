@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from conftest import ROOT
-from sdlab import SdlabError
-from sdlab.faster import cache_text, channels_last, usable_kernels, use_kernel, with_dtype
-from sdlab.full_size import build_parts, count_flops, count_part, find_full_size, plan, random_pipeline
-from sdlab.full_size_figures import (
+from sdcourse.lessons.lesson_12 import find_full_size, plan
+from sdcourse.lessons.lesson_12_figures import (
     options_figure,
     parts_figure,
     paths_figure,
@@ -18,10 +16,13 @@ from sdlab.full_size_figures import (
     side_by_side,
     work_figure,
 )
-from sdlab.measured import describe, measured_table, picture_seconds, read_measured, to_markdown
-from sdlab.newer_models import models_table, newer_models
-from sdlab.tables import Table
-from sdlab.timing import Meter, part_seconds, seconds, take_turns
+from sdcourse.lessons.lesson_12_measured import describe, measured_table, picture_seconds, read_measured, to_markdown
+from sdcourse.lessons.lesson_12_newer_models import models_table, newer_models
+from sdlab import SdlabError
+from sdlab.figures import Table
+from sdlab.instruments import Meter, build_parts, count_flops, count_part, part_seconds, random_pipeline, take_turns
+from sdlab.instruments.costs import seconds
+from sdlab.speedups import cache_text, channels_last, usable_kernels, use_kernel, with_dtype
 
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 

@@ -6,32 +6,15 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
 
-from sdlab import SdlabError, load_pipeline
-from sdlab.drawing import PromptWarning, use_sampler
-from sdlab.image_to_image import (
-    inpaint,
-    late_timesteps,
-    latent_mask,
-    paste_back,
-    prepare_latents,
-    redraw,
-    redraw_latents,
-    start_step,
-)
-from sdlab.image_to_image_figures import (
-    change_by_distance,
-    framed_mask,
-    pixels_of,
-    rate_figure,
-    seam,
-    steps_outside,
-    strength_strip,
-)
-from sdlab.image_to_image_panel import redraw_panel
-from sdlab.input_pictures import prepare_image
-from sdlab.latent_space import count_calls, decode, encode
-from sdlab.measures import rate
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdcourse.judging import rate
+from sdcourse.lessons.charts import rate_figure
+from sdcourse.lessons.lesson_10 import change_by_distance, pixels_of, redraw_panel, seam, steps_outside
+from sdcourse.lessons.lesson_10_figures import framed_mask, strength_strip
+from sdcourse.portraits import draw_portrait, plan_portrait
+from sdlab import SdlabError, decode, encode, inpaint, load_pipeline, prepare_image, redraw, use_sampler
+from sdlab.image_to_image import late_timesteps, latent_mask, paste_back, prepare_latents, redraw_latents, start_step
+from sdlab.instruments import count_calls
+from sdlab.prompts import PromptWarning
 from tiny_pipeline import sd15_shaped
 
 PROMPT = "a man with blue eyes"

@@ -4,27 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.errors import SdlabError
-from sdlab.latent_figures import (
-    channels_figure,
-    line_figure,
-    reach_figure,
+from sdcourse.lessons.charts import line_figure
+from sdcourse.lessons.lesson_05 import (
+    cells_for,
+    double_exposure,
+    from_tiles,
+    psnr,
     stripe_card,
     swatches,
     text_card,
-)
-from sdlab.latent_space import (
-    cells_for,
-    count_calls,
-    decode,
-    double_exposure,
-    encode,
-    from_tiles,
-    psnr,
     to_tiles,
-    unet_flops,
 )
-from sdlab.pipeline import load_pipeline
+from sdcourse.lessons.lesson_05_figures import channels_figure, reach_figure
+from sdlab import SdlabError, decode, encode, load_pipeline
+from sdlab.instruments import count_calls
+from sdlab.instruments.costs import unet_flops
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,9 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import ROOT
-from sdlab import load_pipeline
-from sdlab.attention import record_attention
-from sdlab.loop import steps
-from sdlab.notebooks import execute
-from sdlab.unet_map import unet_table
+from sdcourse.notebooks import execute
+from sdlab import load_pipeline, steps
+from sdlab.instruments import record_attention, unet_table
 from tiny_pipeline import sd15_shaped
 
 LESSONS = sorted(file.stem for file in (ROOT / "course").glob("[0-9][0-9]_*.ipynb"))

@@ -6,9 +6,8 @@ from itertools import pairwise
 import pytest
 import torch
 
-from sdlab import SdlabError, load_pipeline
-from sdlab.drawing import use_sampler
-from sdlab.loop import decode_latents, guide, noise_predictor, start_noise, steps
+from sdlab import SdlabError, guide, load_pipeline, noise_predictor, start_noise, steps, use_sampler
+from sdlab.latents import decode_latents
 from tiny_pipeline import sd15_shaped
 
 PROMPT = "a man with blue eyes"

@@ -4,25 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.attributes import VALUES
-from sdlab.clip import image_features, load_clip
-from sdlab.errors import SdlabError
-from sdlab.judge import load_judge
-from sdlab.noising import (
-    as_pictures,
-    bells_figure,
-    clouds_figure,
-    curves_figure,
-    distance_from_gaussian,
-    draw_from,
-    recognition,
-    same_width,
-    scatter_figure,
-    spread_figure,
-)
-from sdlab.pipeline import load_pipeline
-from sdlab.portraits import draw_portrait, plan_portrait
-from sdlab.toys import swiss_roll
+from sdcourse.judging import image_features, load_clip, load_judge
+from sdcourse.lessons.charts import plot_correlations as scatter_figure
+from sdcourse.lessons.charts import plot_curve_panels as curves_figure
+from sdcourse.lessons.lesson_03 import distance_from_gaussian, draw_from, recognition, swiss_roll
+from sdcourse.lessons.lesson_03_figures import bells_figure, clouds_figure, spread_figure
+from sdcourse.portraits import VALUES, draw_portrait, plan_portrait
+from sdlab import SdlabError, load_pipeline
+from sdlab.images import as_pictures, same_width
 
 
 def normal(count: int, seed: int = 0) -> torch.Tensor:

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdlab.attributes import HELD_OUT_PAIRS, NAMES, VALUES, Attributes, held_out_pair, sample_attributes
-from sdlab.errors import SdlabError
-from sdlab.portraits import REGIONS, draw_portrait, plan_portrait
-from sdlab.portraits.palette import EYES, HAIR, HAT, SHIRT
+from sdcourse.portraits import HELD_OUT_PAIRS, NAMES, REGIONS, VALUES, draw_portrait, held_out_pair, plan_portrait
+from sdcourse.portraits.attributes import Attributes, sample_attributes
+from sdcourse.portraits.palette import EYES, HAIR, HAT, SHIRT
+from sdlab import SdlabError
 
 
 def changed(plan, **values):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from sdlab import SdlabError
-from sdlab.loop import decode_latents, encode_prompt, steps
-from sdlab.sampling_study import Setting, draw_groups, draw_latents, draw_many
+from sdcourse.lessons.lesson_09 import Setting, draw_groups, draw_latents, draw_many
+from sdlab import SdlabError, encode_prompt, steps
+from sdlab.latents import decode_latents
 
 PROMPT = "a cat, a man"
 

@@ -10,33 +10,26 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 from torch import nn
 
-from sdlab import draw
-from sdlab.adapters import attention_layers
-from sdlab.attention import record_attention
-from sdlab.errors import SdlabError
-from sdlab.loop import steps
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdcourse.judging import is_momo
+from sdcourse.portraits import draw_momo, draw_portrait, momo_prompts, plan_momo, plan_outline, plan_portrait
+from sdcourse.portraits.momo import with_name
+from sdlab import SdlabError, attention_layers, draw, steps
+from sdlab.instruments import build_on_meta, record_attention
 from sdlab.steering import (
     SHIPPED,
+    WEIGHTS,
     Hypernetwork,
     add_lora,
-    draw_momo,
-    is_momo,
+    as_hint,
     load_controlnet,
-    momo_prompts,
     outline,
     outline_agreement,
-    plan_momo,
-    plan_outline,
     save_lora,
     use_controlnet,
     use_hypernetwork,
     use_lora,
 )
-from sdlab.steering.hints import as_hint
-from sdlab.steering.lora import WEIGHTS, lora_shapes
-from sdlab.steering.momo import with_name
-from sdlab.unet_configs import build_on_meta
+from sdlab.steering.lora import lora_shapes
 
 WAYS = ("lora", "hypernetwork", "controlnet")
 PROMPT = "a cat with green eyes"
@@ -480,7 +473,7 @@ def test_the_drawing_follows_the_hint_and_follows_another_one_when_it_is_swapped
 
 
 def test_a_hypernetwork_amplified_by_a_gain_is_the_same_as_that_strength():
-    from sdlab.training.steering import _amplified
+    from sdcourse.training.export_steering import _amplified
 
     torch.manual_seed(0)
     base, hidden = Hypernetwork([8]), torch.randn(2, 5, 8)
@@ -523,7 +516,7 @@ def predict(pipe, hypernetwork):
 
 
 def test_widening_changes_no_prediction_and_refuses_to_lose_anything(pocket):
-    from sdlab.training.adapters import widen
+    from sdcourse.training.hypernetwork import widen
 
     torch.manual_seed(0)
     small = Hypernetwork([32, 64, 128], ("attn2", "attn1"), expansion=2)

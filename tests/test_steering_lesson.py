@@ -7,29 +7,32 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab.drawing import DEFAULT_GUIDANCE
-from sdlab.errors import SdlabError
-from sdlab.portraits import plan_portrait
-from sdlab.steering import SHIPPED, Hypernetwork, add_lora, plan_momo, use_controlnet, use_hypernetwork, use_lora
-from sdlab.steering.figures import agreement_figure, curves_figure, learning_figure, picture_table, rates_figure
-from sdlab.steering.lessons import (
+from sdcourse.judging.intervals import mean_interval
+from sdcourse.lessons.charts import plot_marked_curves as curves_figure
+from sdcourse.lessons.charts import rates_figure
+from sdcourse.lessons.lesson_11 import (
     FEATURES,
     READ,
     WEIGHTS,
     Portraits,
     adapters_for,
     agreements,
-    count_flops,
     draw_along,
     entries,
     examine,
     hint_for,
     hint_signal,
     keep_rank,
-    mean_interval,
     new_controlnet,
     only,
 )
+from sdcourse.lessons.lesson_11_figures import agreement_figure, learning_figure
+from sdcourse.portraits import plan_momo, plan_portrait
+from sdlab import SdlabError
+from sdlab.drawing import DEFAULT_GUIDANCE
+from sdlab.figures import picture_table
+from sdlab.instruments.costs import total_flops as count_flops
+from sdlab.steering import SHIPPED, Hypernetwork, add_lora, use_controlnet, use_hypernetwork, use_lora
 
 
 @pytest.fixture(scope="module")

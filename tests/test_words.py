@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab import load_pipeline
-from sdlab.errors import SdlabError
-from sdlab.plotting import CourseFigure
-from sdlab.word_figures import NearestPanel, matching_figure, pairs_figure, shares_figure
-from sdlab.words import (
+from sdcourse.lessons.charts import shares_figure
+from sdcourse.lessons.lesson_06 import (
     CARRIERS,
     PERSON_CARRIERS,
     attention_input_and_output,
@@ -21,9 +18,12 @@ from sdlab.words import (
     project,
     rank_agreement,
     static_vectors,
-    text_transformer,
     word_list,
 )
+from sdcourse.lessons.lesson_06_figures import NearestPanel, matching_figure, pairs_figure
+from sdlab import SdlabError, load_pipeline
+from sdlab.compat import text_transformer
+from sdlab.figures import CourseFigure
 
 
 @pytest.fixture(scope="module")

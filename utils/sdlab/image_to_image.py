@@ -11,19 +11,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .drawing import (
-    DEFAULT_GUIDANCE,
-    DEFAULT_STEPS,
-    PromptWarning,
-    check_prompt,
-    check_settings,
-    check_strength,
-    seeded_generators,
-    use_sampler,
-)
+from .denoising import guide, predict_noise
+from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, check_settings, check_strength, seeded_generators
 from .errors import SdlabError
-from .input_pictures import prepare_image, prepare_mask
-from .loop import decode_latents, guide, predict_noise
+from .images import prepare_image, prepare_mask
+from .latents import decode_latents
+from .prompts import PromptWarning, check_prompt
+from .samplers import use_sampler
 
 DEFAULT_STRENGTH = 0.6
 BATCH = 24

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..adapters import CROSS, SELF, attention_layers, find_unet
+from ..compat import CROSS, SELF, attention_layers, find_unet
+from ..drawing import check_weight
 from ..errors import SdlabError
 from ..weights import verify_weights, write_hashes
-from .checks import check_weight
 
 EXPANSION = 2  # the layer structure "1, 2, 1": width -> 2 * width -> width
 START = 0.01  # standard deviation of the first weights

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-from ..adapters import find_unet
+from ..compat import find_unet, quiet
+from ..drawing import check_weight
 from ..errors import SdlabError
-from ..quiet import quiet
 from ..weights import verify_weights, write_hashes
-from .checks import check_fits, check_weight
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -93,3 +92,18 @@ def _check_shapes(file, unet):
         if hasattr(module, "weight") and isinstance(module, torch.nn.Linear)
     }
     check_fits(lora_shapes(file), linear, what="LoRA")
+
+
+def check_fits(wanted: dict, found: dict, *, what: str) -> None:
+    """Raise SdlabError unless every shape that an adapter was ``wanted`` for is ``found`` in the model.
+
+    wanted, found: name -> shape. The sentence names the first difference.
+    """
+    for name, shape in wanted.items():
+        if name not in found:
+            raise SdlabError(f"This {what} belongs to another model: the U-Net here has no '{name}'.")
+        if tuple(shape) != tuple(found[name]):
+            raise SdlabError(
+                f"This {what} belongs to another model: it was made for {name} of the shape {list(shape)}, "
+                f"but here it is {list(found[name])}."
+            )
