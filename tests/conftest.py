@@ -1,11 +1,21 @@
 """Fixtures that several test files share."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """No test may leave torch with more threads than it found: the tests after it would crawl on a busy machine."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        assert sys.modules["torch"].get_num_threads() == before
 
 
 @pytest.fixture(scope="session")

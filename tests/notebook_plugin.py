@@ -20,7 +20,7 @@ from nbval.plugin import IPyNbCell, NbCellError
 import nursery
 from notebook_images import LARGEST_DIFFERENCE, compare_pictures, count_pictures, picture_distance
 from notebook_texts import compare_numbers, compare_words, text_distance
-from sdlab.notebooks import WIDGET_VIEW
+from sdcourse.notebooks import WIDGET_VIEW
 
 OWN_NUMBERS = {"measures-time", "another-map"}
 HANGING_SECONDS = 600  # no cell takes as long, on the slowest and busiest machine

@@ -145,7 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     """Play the processors asked for; return 1 if any cell differs on any of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help=f"processors ({', '.join(SETTINGS)}) and notebooks or folders")
-    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
+    parser.add_argument("--threads", default="1,2", help="numbers of threads, with commas (default 1,2)")
     options = parser.parse_args(argv)
     names = [word for word in options.what if word in SETTINGS] or list(SETTINGS)
     paths = [word for word in options.what if word not in SETTINGS] or list(FOLDERS)
@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
         if problem := why_not(name):
             print(f"\n{name}: not played, {problem}")
             continue
-        for threads in options.threads:
+        for threads in map(int, options.threads.split(",")):
             before = used()
             report = play(name, threads, paths)
             print_report(f"{name}, threads: {threads}", report, used() - before)

@@ -196,7 +196,7 @@ def wait_for(condition, process, *, seconds=600):
 def test_two_processes_train_one_model_and_go_on_where_one_stopped(home):
     assert run_stage("vae", TINY_VAE, 1, "--run", "runs/two") == 0
     command = stage_command("vae", TINY_VAE, 2, "--run", "runs/two", "--processes", "2", "--cpu", "--threads", "1")
-    program = [sys.executable, "-m", "sdlab.training"]
+    program = [sys.executable, "-m", "sdcourse.training"]
     subprocess.run([*program, *command], check=True, timeout=600, stdout=subprocess.DEVNULL)
     last = read_log("runs/two")[-1]
     assert last["step"] == 2
