@@ -108,7 +108,7 @@ def test_the_doctor_says_what_to_do():
 
 def test_the_doctor_compares_every_shipped_model():
     checks = check_models()
-    names = {f"model {name}" for name in "clip controlnet halves hypernetwork judge lora pocket".split()}
+    names = {f"model {name}" for name in ["clip", "controlnet", "halves", "hypernetwork", "judge", "lora", "pocket"]}
     assert {check.name for check in checks} == names
     assert [check for check in checks if check.remedy] == []
 
