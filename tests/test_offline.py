@@ -36,7 +36,7 @@ def test_the_block_really_blocks(tmp_path):
 WORK = {
     "draw": "from sdlab import draw, load_pipeline\ndraw(load_pipeline(), 'a cat', num_inference_steps=2)",
     "judge": "from sdcourse.judging.judge import load_judge\nload_judge()",
-    "draw command": "from sdcourse.cli import main\nassert not main(['draw', 'a cat', '--steps', '1', '--out', 'a.png'])",
+    "draw command": "from sdcourse.cli import main\nassert not main(['draw', 'a cat', '--steps=1', '--out=a.png'])",
     "portraits command": "from sdcourse.cli import main\nassert not main(['portraits', '--n', '2'])",
     "doctor command": "from sdcourse.cli import main\nassert not main(['doctor'])",
     "folder": "from sdlab import draw, load_pipeline\ndraw(load_pipeline(FOLDER), 'a cat', num_inference_steps=2)",
