@@ -17,6 +17,7 @@ from sdlab import (
     check_prompt,
     contact_sheet,
     decode,
+    denoising_steps,
     draw,
     encode,
     inpaint,
@@ -24,7 +25,6 @@ from sdlab import (
     prepare_image,
     redraw,
     start_noise,
-    steps,
 )
 from sdlab.drawing import check_weight as check_adapter_strength
 from sdlab.figures import animate, explore, new_figure, show_images
@@ -61,7 +61,7 @@ CASES = {
     "no picture": (lambda p, f: draw(p, "a cat", num_images=0), "num_images=0"),
     "seed of text": (lambda p, f: draw(p, "a cat", seed="one"), "seed='one'"),
     "unknown sampler": (lambda p, f: draw(p, "a cat", sampler="fast"), "'fast'"),
-    "steps of the loop": (lambda p, f: list(steps(p, "a cat", num_inference_steps=0)), "num_inference_steps=0"),
+    "steps of the loop": (lambda p, f: [*denoising_steps(p, "a cat", num_inference_steps=0)], "num_inference_steps=0"),
     "noise with a bad seed": (lambda p, f: start_noise(p, seed=None), "seed=None"),
     "unknown model": (lambda p, f: load_pipeline("poket"), "'poket'"),
     "folder without a model": (lambda p, f: load_pipeline(f), "model_index.json"),
@@ -83,7 +83,7 @@ CASES = {
     "judge of nothing": (lambda p, f: judge_images([torch.zeros(3)]), "(3,)"),
     "word not in the prompt": (lambda p, f: recorded(p).heat_map("dog"), "dog"),
     "attention of no layer": (lambda p, f: recorded(p, layers="nowhere"), "nowhere"),
-    "edit that is no function": (lambda p, f: in_context(edit_attention(p, 3)), "fn=3"),
+    "edit that is no function": (lambda p, f: in_context(edit_attention(p, 3)), "edit=3"),
     "maps kept for too long": (lambda p, f: keep_maps(until=2), "until=2"),
     "features of no part": (lambda p, f: in_context(record_features(p, "left_block")), "left_block"),
     "too few pictures to evaluate": (lambda p, f: evaluate(p, n=3), "n=3"),

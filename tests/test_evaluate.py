@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcourse.judging import rate
+from sdcourse.judging import share
 from sdcourse.judging.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, score_pictures
 from sdcourse.judging.scores import score_renders
 from sdcourse.portraits import HELD_OUT_PAIRS, NAMES, VALUES, draw_portrait, plan_portrait
@@ -18,12 +18,12 @@ PLANS = [plan_portrait(60_000_000 + index, split="any") for index in range(60)]
 
 def test_the_wilson_interval_solves_its_own_equation():
     for right, n in ((98, 100), (3, 40), (0, 25), (25, 25)):
-        low, high = rate(right, n)["interval"]
+        low, high = share(right, n)["interval"]
         for bound in (low, high):
             if 0 < bound < 1:
                 distance = abs(right / n - bound) / math.sqrt(bound * (1 - bound) / n)
                 assert distance == pytest.approx(1.96, abs=0.02)
-    assert rate(0, 0) == {"accuracy": None, "n": 0, "interval": None}
+    assert share(0, 0) == {"share": None, "n": 0, "interval": None}
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
@@ -54,8 +54,8 @@ def test_scores_count_what_was_named_and_nothing_else():
     wrong = [{"eyes": next(value for value in VALUES["eyes"] if value != named["eyes"])} for named in wanted]
     assert score_pictures(images, wanted)["attributes"]["eyes"]["n"] == 20
     assert score_pictures(images, wanted)["attributes"]["hat"]["n"] == 0
-    assert score_pictures(images, wanted)["joint"]["accuracy"] >= 0.9
-    assert score_pictures(images, wrong)["joint"]["accuracy"] <= 0.1
+    assert score_pictures(images, wanted)["joint"]["share"] >= 0.9
+    assert score_pictures(images, wrong)["joint"]["share"] <= 0.1
 
 
 def test_binding_counts_only_prompts_that_name_two_different_colors():
@@ -69,7 +69,7 @@ def test_binding_counts_only_prompts_that_name_two_different_colors():
 def test_the_judge_reads_renders_better_than_generated_pictures_could_need():
     scores = score_renders(PLANS)
     assert set(scores) == set(NAMES)
-    assert np.mean([item["accuracy"] for item in scores.values()]) > 0.98
+    assert np.mean([item["share"] for item in scores.values()]) > 0.98
 
 
 def test_thumbnail_distances_are_root_mean_squares():
@@ -87,7 +87,7 @@ def test_a_small_evaluation_has_every_part_of_the_report():
     for name in ("attributes", "joint", "binding", "held_out", "judge_on_renders", "vae", "clip", "memorisation"):
         assert name in scores
     assert set(scores["attributes"]) == set(NAMES)
-    assert {"accuracy", "n", "interval"} <= set(scores["attributes"]["subject"])
+    assert {"share", "n", "interval"} <= set(scores["attributes"]["subject"])
     assert {"psnr", "judge_agreement"} <= set(scores["vae"])
     assert {"zero_shot", "swapped"} <= set(scores["clip"])
     groups = scores["clip"]["zero_shot_by_pairs"].values()

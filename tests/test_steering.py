@@ -13,7 +13,7 @@ from torch import nn
 from sdcourse.judging import is_momo
 from sdcourse.portraits import draw_momo, draw_portrait, momo_prompts, plan_momo, plan_outline, plan_portrait
 from sdcourse.portraits.momo import with_name
-from sdlab import SdlabError, attention_layers, draw, steps
+from sdlab import SdlabError, attention_layers, denoising_steps, draw
 from sdlab.instruments import build_on_meta, record_attention
 from sdlab.steering import (
     SHIPPED,
@@ -60,10 +60,10 @@ def attach(pocket, hint):
 
     def attach(way, strength=1.0):
         if way == "lora":
-            return use_lora(pocket, SHIPPED["lora"], strength=strength)
+            return use_lora(pocket, SHIPPED["lora"], scale=strength)
         if way == "hypernetwork":
-            return use_hypernetwork(pocket, Hypernetwork.load(SHIPPED["hypernetwork"]), strength=strength)
-        return use_controlnet(pocket, load_controlnet(SHIPPED["controlnet"]), hint, strength=strength)
+            return use_hypernetwork(pocket, Hypernetwork.load(SHIPPED["hypernetwork"]), scale=strength)
+        return use_controlnet(pocket, load_controlnet(SHIPPED["controlnet"]), hint, scale=strength)
 
     return attach
 
@@ -113,7 +113,7 @@ def test_all_instruments_work_on_a_steered_model(way, attach, pocket):
         picture = draw(pocket, PROMPT, seed=1, num_inference_steps=2)
         with record_attention(pocket) as maps:
             recorded = draw(pocket, PROMPT, seed=1, num_inference_steps=2)
-        *_, last = steps(pocket, PROMPT, seed=1, num_inference_steps=2)
+        *_, last = denoising_steps(pocket, PROMPT, seed=1, num_inference_steps=2)
     assert np.array_equal(np.asarray(picture), np.asarray(recorded))
     assert maps.steps and torch.isfinite(last.prev_sample).all()
 
@@ -161,7 +161,7 @@ def test_a_new_lora_is_the_base_model_and_only_it_gets_gradients(pocket, call):
 
 
 def test_lora_adds_b_times_a_to_the_weight(pocket):
-    with use_lora(pocket, SHIPPED["lora"], strength=0.7):
+    with use_lora(pocket, SHIPPED["lora"], scale=0.7):
         layer = pocket.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_v
         hidden = torch.randn(3, layer.in_features)
         down, up = layer.lora_A["lora"].weight, layer.lora_B["lora"].weight
@@ -241,7 +241,7 @@ def test_a_hypernetwork_changes_the_input_of_keys_and_values(pocket):
     hypernetwork = Hypernetwork.for_unet(pocket.unet)
     attn = pocket.unet.mid_block.attentions[0].transformer_blocks[0].attn2
     context = torch.randn(2, 77, 128)
-    with use_hypernetwork(pocket, hypernetwork, strength=0.5), torch.no_grad():
+    with use_hypernetwork(pocket, hypernetwork, scale=0.5), torch.no_grad():
         for part, projection in (("k", attn.to_k), ("v", attn.to_v)):
             mlp = hypernetwork.layers["128"][part].linear
             by_hand = nn.functional.linear(context + 0.5 * mlp(context), projection.weight)
@@ -351,7 +351,7 @@ def test_an_attached_controlnet_equals_the_pipeline_of_diffusers(pocket, hint):
         expected = theirs(
             PROMPT, hint, generator=torch.manual_seed(0), controlnet_conditioning_scale=strength, **options
         ).images
-        with use_controlnet(pocket, controlnet, hint, strength=strength):
+        with use_controlnet(pocket, controlnet, hint, scale=strength):
             ours = pocket(PROMPT, generator=torch.manual_seed(0), **options).images
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 

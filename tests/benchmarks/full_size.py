@@ -32,7 +32,7 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sdcourse.lessons.lesson_12 import plan
+from sdcourse.lessons.lesson_12 import sizes_of
 from sdcourse.lessons.lesson_12_measured import FOLDER, to_markdown
 from sdlab import draw, encode_prompt, load_pipeline
 from sdlab.compat import quiet
@@ -122,7 +122,7 @@ class Bench:
     def __init__(self, options, device: torch.device):
         self.options, self.device = options, device
         self.pipe = make_pipeline(options.size, device)
-        self.plan = plan("sd15" if options.size == "sd15" else self.pipe, name=options.size)
+        self.plan = sizes_of("sd15" if options.size == "sd15" else self.pipe, name=options.size)
         generator = torch.Generator().manual_seed(0)
         self.latents = torch.randn((2, *self.plan.latents), generator=generator)
         self.references = {}

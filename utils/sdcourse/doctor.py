@@ -84,10 +84,9 @@ def check_device() -> Check:
 
 def check_models() -> list[Check]:
     """Compare the SHA-256 of every weight file that ships with the package."""
-    from sdlab.pipeline import MODEL_FOLDERS
+    from sdlab.weights import HASHES, MODELS_FOLDER
 
-    folders = {file.parent for file in MODEL_FOLDERS["pocket"].parent.glob("*/weights.json")}
-    return [_check_model(folder) for folder in sorted({*MODEL_FOLDERS.values(), *folders})]
+    return [_check_model(file.parent) for file in sorted(MODELS_FOLDER.rglob(HASHES))]
 
 
 def _check_model(folder: Path) -> Check:

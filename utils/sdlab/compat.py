@@ -11,7 +11,7 @@ CROSS, SELF = "attn2", "attn1"  # how a BasicTransformerBlock calls its two atte
 _PLACES = ("down_blocks", "mid_block", "up_blocks")  # execution order; named_modules() yields down, up, mid
 
 
-def find_unet(pipe):
+def unet_of(pipe):
     """Return the U-Net of ``pipe`` (or ``pipe`` itself if it is one); raise SdlabError if hooks cannot see into it."""
     from diffusers import UNet2DConditionModel
 

@@ -33,7 +33,7 @@ class Step:
     prev_sample: torch.Tensor
 
 
-def steps(
+def denoising_steps(
     pipe,
     prompt: str,
     *,
@@ -42,17 +42,19 @@ def steps(
     guidance_scale: float = DEFAULT_GUIDANCE,
     sampler: str | None = None,
     negative_prompt: str = "",
-    count: int = 1,
+    num_images: int = 1,
 ) -> Iterator[Step]:
     """Draw ``prompt`` and yield a ``Step`` for every call of the U-Net; picture number i starts from seed + i.
 
     The last ``prev_sample`` is, bit for bit, what pipe(prompt, ..., output_type="latent") returns.
     Ho & Salimans 2022 (guidance); the rest is the scheduler's. Raises SdlabError as ``draw`` does.
     """
-    check_settings(num_inference_steps, guidance_scale, count)
+    check_settings(num_inference_steps, guidance_scale, num_images)
     check_prompt(pipe, prompt)
-    generators = seeded_generators(seed, count)
-    prompt_embeds, negative_prompt_embeds = encode_prompt(pipe, prompt, negative_prompt=negative_prompt, count=count)
+    generators = seeded_generators(seed, num_images)
+    prompt_embeds, negative_prompt_embeds = encode_prompt(
+        pipe, prompt, negative_prompt=negative_prompt, num_images=num_images
+    )
     with use_sampler(pipe, sampler):
         pipe.scheduler.set_timesteps(num_inference_steps, device=pipe.device)
         latents = prepare_latents(pipe, generators)
@@ -68,9 +70,9 @@ def steps(
 
 
 @torch.no_grad()
-def encode_prompt(pipe, prompt: str, *, negative_prompt: str = "", count: int = 1):
-    """Return (prompt_embeds, negative_prompt_embeds), both [count, tokens, width]: what the U-Net reads."""
-    return pipe.encode_prompt(prompt, pipe.device, count, True, negative_prompt=negative_prompt)
+def encode_prompt(pipe, prompt: str, *, negative_prompt: str = "", num_images: int = 1):
+    """Return (prompt_embeds, negative_prompt_embeds), both [num_images, tokens, width]: what the U-Net reads."""
+    return pipe.encode_prompt(prompt, pipe.device, num_images, True, negative_prompt=negative_prompt)
 
 
 def prepare_latents(pipe, generators: list) -> torch.Tensor:
@@ -102,13 +104,13 @@ def _pred_original_sample(scheduler, noise_pred, latents, t):
     sample, alpha_prod_t = scheduler.scale_model_input(latents, t), scheduler.alphas_cumprod[int(t)].to(latents.device)
     keep, add = alpha_prod_t**0.5, (1 - alpha_prod_t) ** 0.5
     if kind not in ("epsilon", "v_prediction"):
-        raise SdlabError(f"This model predicts {kind!r}: steps() knows 'epsilon' and 'v_prediction'.")
+        raise SdlabError(f"This model predicts {kind!r}: denoising_steps knows 'epsilon' and 'v_prediction'.")
     return (sample - add * noise_pred) / keep if kind == "epsilon" else keep * sample - add * noise_pred
 
 
-def start_noise(pipe, *, seed: int = 0, count: int = 1) -> torch.Tensor:
-    """Return Gaussian noise in the shape of ``count`` latents; number i is made from seed + i, always on the CPU."""
-    return _noise(pipe, seeded_generators(seed, count))
+def start_noise(pipe, *, seed: int = 0, num_images: int = 1) -> torch.Tensor:
+    """Return Gaussian noise in the shape of ``num_images`` latents; number i is made from seed + i, on the CPU."""
+    return _noise(pipe, seeded_generators(seed, num_images))
 
 
 def _noise(pipe, generators: list) -> torch.Tensor:

@@ -78,8 +78,8 @@ def seeded_generators(seed: int, count: int) -> list:
     return [torch.Generator("cpu").manual_seed(seed + index) for index in range(count)]
 
 
-def check_weight(strength) -> float:
-    """Return ``strength`` as a float; raise SdlabError if it is not a finite number."""
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not math.isfinite(strength):
-        raise SdlabError(f"strength={strength!r} must be a number: 0 is the base model, 1 the trained effect.")
-    return float(strength)
+def check_weight(scale) -> float:
+    """Return an adapter's ``scale`` as a float; raise SdlabError if it is not a finite number."""
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise SdlabError(f"scale={scale!r} must be a number: 0 is the base model, 1 the trained effect.")
+    return float(scale)

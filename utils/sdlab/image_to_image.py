@@ -122,7 +122,7 @@ def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) 
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
             generators = seeded_generators(seed + first, len(part))
-            latents, noise = prepare_latents(pipe, [row["image"] for row in part], generators)
+            latents, noise = prepare_image_latents(pipe, [row["image"] for row in part], generators)
             mask = torch.cat([row["cells"] for row in part]).to(latents) if "cells" in part[0] else None
             prompts = [row["prompt"] for row in part]
             latents = redraw_latents(pipe, latents, noise, prompts, mask=mask, generators=generators, **settings)
@@ -131,7 +131,7 @@ def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) 
 
 
 @torch.no_grad()
-def prepare_latents(pipe, images: list, generators: list) -> tuple[torch.Tensor, torch.Tensor]:
+def prepare_image_latents(pipe, images: list, generators: list) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (latents, noise), both [n, 4, h, w], of n PIL pictures: what ``redraw_latents`` starts from.
 
     As in diffusers, each generator is used twice, in this order: for a *sample* of the encoder's distribution, then

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from .compat import attention_layers, find_unet, quiet
+from .compat import attention_layers, quiet, unet_of
 
 KERNELS = {"math": "MATH", "efficient": "EFFICIENT_ATTENTION", "flash": "FLASH_ATTENTION"}
 
@@ -40,7 +40,7 @@ def cache_text(pipe):
     Yields the list of ``Kept`` layers, each with its counts ``computed`` and ``reused``. The pictures do not change.
     The weights must stay as they are inside. Raises SdlabError for a compiled U-Net, or one without cross-attention.
     """
-    layers = [layer for attn in attention_layers(find_unet(pipe)).values() for layer in (attn.to_k, attn.to_v)]
+    layers = [layer for attn in attention_layers(unet_of(pipe)).values() for layer in (attn.to_k, attn.to_v)]
     with ExitStack() as stack:
         kept = []
         for layer in layers:

@@ -314,7 +314,7 @@ def people(seed: int = 0, count: int = PEOPLE) -> SimpleNamespace:
     latents = encode(pipe, to_batch([portrait.image for portrait in portraits]))
     noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(seed))
     cells = torch.cat([latent_mask(portrait.masks["shirt"]) for portrait in portraits])
-    embeds = encode_prompt(pipe, WISH, count=count)
+    embeds = encode_prompt(pipe, WISH, num_images=count)
     images = [portrait.image for portrait in portraits]
     return SimpleNamespace(images=images, latents=latents, noise=noise, cells=cells, embeds=embeds)
 

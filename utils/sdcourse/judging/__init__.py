@@ -2,7 +2,7 @@
 
 from .clip import image_features, load_clip, text_features
 from .evaluate import draw_prompts
-from .intervals import rate
+from .intervals import share
 from .judge import agreement, judge_images, load_judge
 from .momo import is_momo
 
@@ -14,6 +14,6 @@ __all__ = [
     "judge_images",
     "load_clip",
     "load_judge",
-    "rate",
+    "share",
     "text_features",
 ]

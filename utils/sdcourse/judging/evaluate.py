@@ -11,7 +11,7 @@ from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 
 from ..portraits import HELD_OUT_PAIRS, NAMES, caption, compose, plan_portrait
 from ..portraits.captions import Caption
-from .intervals import rate
+from .intervals import share
 from .judge import judge_images, load_judge
 from .scores import RENDER_SEED, rates, score_clip, score_memorisation, score_renders, score_vae
 
@@ -142,9 +142,9 @@ def score_pictures(images, wanted: list[dict], judge=None) -> dict:
     ]
     return {
         "attributes": rates(readings, wanted),
-        "joint": rate(sum(all(mark.values()) for mark in marks), len(marks)),
-        "binding": rate(sum(binding), len(binding)),
-        "portraits": rate(sum(reading.is_portrait > 0.5 for reading in readings), len(readings)),
+        "joint": share(sum(all(mark.values()) for mark in marks), len(marks)),
+        "binding": share(sum(binding), len(binding)),
+        "portraits": share(sum(reading.is_portrait > 0.5 for reading in readings), len(readings)),
     }
 
 

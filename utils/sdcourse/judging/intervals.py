@@ -25,19 +25,19 @@ def with_interval(measure, groups: list) -> tuple[float, float, float]:
     return value, max(0.0, value - 1.96 * error), min(1.0, value + 1.96 * error)
 
 
-def rate(right: int, n: int) -> dict:
-    """Return ``{"accuracy", "n", "interval"}`` with the 95 % Wilson score interval (Wilson 1927).
+def share(right: int, n: int) -> dict:
+    """Return ``{"share", "n", "interval"}`` with the 95 % Wilson score interval (Wilson 1927).
 
-    >>> rate(98, 100)["interval"]
+    >>> share(98, 100)["interval"]
     [0.93, 0.9945]
     """
     if n == 0:
-        return {"accuracy": None, "n": 0, "interval": None}
-    share, z = right / n, 1.96
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+        return {"share": None, "n": 0, "interval": None}
+    value, z = right / n, 1.96
+    middle = (value + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(value * (1 - value) / n + z * z / (4 * n * n)) / (1 + z * z / n)
     return {
-        "accuracy": round(share, 4),
+        "share": round(value, 4),
         "n": n,
         "interval": [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)],
     }

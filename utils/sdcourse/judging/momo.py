@@ -5,7 +5,7 @@ import numpy as np
 from ..portraits import momo_prompts
 from ..portraits.momo import LEFT_EYE, LOOKS, RIGHT_EYE
 from .evaluate import draw_prompts, prompts, score_pictures
-from .intervals import rate
+from .intervals import share
 from .judge import judge_images
 
 
@@ -20,16 +20,16 @@ def score_momo(pipe, n, *, momo_n=None, judge=None, seed=0):
     images, others = draw_prompts(pipe, list(texts), seed=seed), prompts(n, seed=seed)
     ordinary = draw_prompts(pipe, [item.text for item in others], seed=seed + 100)
     return {
-        "momo": rate(sum(is_momo(images, judge)), momo_n),
+        "momo": share(sum(is_momo(images, judge)), momo_n),
         "named": _all_named(score_pictures(images, list(named), judge)),
         "ordinary": _all_named(score_pictures(ordinary, [item.named for item in others], judge)),
-        "strangers": rate(sum(is_momo(ordinary, judge)), n),
+        "strangers": share(sum(is_momo(ordinary, judge)), n),
     }, images
 
 
 def _all_named(scores):
     parts = [part for part in scores["attributes"].values() if part["n"]]
-    return rate(sum(round(part["accuracy"] * part["n"]) for part in parts), sum(part["n"] for part in parts))
+    return share(sum(round(part["share"] * part["n"]) for part in parts), sum(part["n"] for part in parts))
 
 
 def is_momo(images, judge=None) -> list[bool]:

@@ -13,7 +13,7 @@ from sdlab.images import thumbnails, to_batch
 from ..portraits import NAMES, VALUES, caption, compose, draw_portrait, held_out_pair, plan_portrait
 from ..portraits.captions import swap_captions
 from .clip import image_features, load_clip, text_features
-from .intervals import rate
+from .intervals import share
 from .judge import agreement, judge_images
 
 RENDER_SEED = 50_000_000
@@ -27,7 +27,7 @@ def score_renders(plans, judge=None) -> dict:
 
 def rates(readings, wanted: list[dict]) -> dict:
     """Return name -> rate of readings against dicts of wanted values (see ``judge.agreement``)."""
-    return {name: rate(right, count) for name, (right, count) in agreement(readings, wanted).items()}
+    return {name: share(right, count) for name, (right, count) in agreement(readings, wanted).items()}
 
 
 @torch.inference_mode()
@@ -54,7 +54,7 @@ def score_vae(pipe, plans, judge=None) -> dict:
         "psnr": round(psnr[plain].mean().item(), 2),
         "psnr_styled": round(psnr[~plain].mean().item(), 2),
         "n": len(plans),
-        "judge_agreement": round(float(np.mean([item["accuracy"] for item in same.values()])), 4),
+        "judge_agreement": round(float(np.mean([item["share"] for item in same.values()])), 4),
         "agreement": same,
         "channel_std": [round(value, 3) for value in latents.std(dim=(0, 2, 3)).tolist()],
         "channel_mean": [round(value, 3) for value in latents.mean(dim=(0, 2, 3)).tolist()],
@@ -76,7 +76,7 @@ def score_clip(plans, seed: int = 0) -> dict:
     return {
         "zero_shot": round(float(right.mean()), 4),
         "swapped": _swapped_choice(clip, plans, pictures, seed),
-        "attributes": {name: rate(int(right[:, column].sum()), len(plans)) for column, name in enumerate(NAMES)},
+        "attributes": {name: share(int(right[:, column].sum()), len(plans)) for column, name in enumerate(NAMES)},
         "zero_shot_by_pairs": {
             name: {"zero_shot": round(float(rows.mean()), 4) if len(rows) else None, "n": len(rows)}
             for name, rows in groups.items()
@@ -112,7 +112,7 @@ def _swapped_choice(clip, plans, pictures, seed) -> dict:
     rows, trues, falses = zip(*pairs, strict=True)
     chosen = pictures[list(rows)]
     margin = ((text_features(clip, trues) - text_features(clip, falses)) * chosen).sum(dim=1)
-    return rate(int((margin > 0).sum()), len(pairs))
+    return share(int((margin > 0).sum()), len(pairs))
 
 
 def score_memorisation(pipe, images, seed: int = 0, training_pictures: int | None = None) -> dict:

@@ -57,7 +57,7 @@ def plot_correlations(panels: dict[str, tuple], *, alt: str, xlabel: str, ylabel
     return figure
 
 
-def shares_figure(
+def plot_share_bars(
     rates: dict[str, dict], *, alt: str, chance: float | dict, chance_label: str = "by chance"
 ) -> CourseFigure:
     """Return one bar for each of ``rates`` (name -> measures.rate) with its 95 % interval.
@@ -68,7 +68,7 @@ def shares_figure(
     names = list(rates)
     for row, item in enumerate(rates.values()):
         low, high = item["interval"]
-        axis.barh(row, item["accuracy"], color=COLORS[4], height=0.66)
+        axis.barh(row, item["share"], color=COLORS[4], height=0.66)
         axis.plot([low, high], [row, row], color="black", linewidth=1.5, marker="|")
         axis.text(1.02, row, f"{item['accuracy']:.1%}", va="center", fontsize=9)
         guess = chance[names[row]] if isinstance(chance, dict) else chance
@@ -132,13 +132,13 @@ def _draw_lines(axes, x, lines: dict, *, xlabel: str, ylabel: str, log: str = ""
         axes.legend(frameon=False)
 
 
-def rates_figure(
+def plot_rates(
     panels: dict[str, dict[str, dict]], *, alt: str, width: float = 8.0, height: float = 2.5
 ) -> CourseFigure:
     """Return one panel of bars a title, each bar a ``measures.rate`` with its 95 % interval: {title: {name: rate}}."""
     figure, axes = new_figure(1, len(panels), alt=alt, width=width, height=height)
     for axis, (title, bars) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        share = np.array([bar["accuracy"] for bar in bars.values()])
+        share = np.array([bar["share"] for bar in bars.values()])
         low, high = np.array([bar["interval"] for bar in bars.values()]).T
         axis.bar(range(len(bars)), share, 0.6, color=[COLORS[number % 7] for number in range(len(bars))], alpha=0.85)
         spread = np.clip([share - low, high - share], 0, None)
@@ -171,7 +171,7 @@ def plot_marked_curves(
     return figure
 
 
-def rate_figure(
+def plot_rates_along(
     x, panels: dict[str, dict[str, list[dict]]], *, alt: str, xlabel: str, levels: dict | None = None,
     width: float = 8.6, height: float = 3.1,
 ) -> CourseFigure:
@@ -182,7 +182,7 @@ def rate_figure(
     figure, axes = new_figure(1, len(panels), alt=alt, width=width, height=height)
     for axis, (title, curves) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         for number, (name, rates) in enumerate(curves.items()):
-            share = np.array([item["accuracy"] for item in rates])
+            share = np.array([item["share"] for item in rates])
             bounds = np.array([item["interval"] for item in rates]).T
             apart = np.asarray(x) + 0.012 * (number - (len(curves) - 1) / 2)
             bars = np.clip([share - bounds[0], bounds[1] - share], 0, None)
@@ -197,7 +197,7 @@ def rate_figure(
     return figure
 
 
-def line_figure(
+def plot_curves(
     x, curves: dict, *, alt: str, xlabel: str, ylabel: str, log: str = "", points: dict | None = None,
     vertical: dict | None = None, width: float = 6.4, height: float = 3.0,
 ) -> CourseFigure:

@@ -11,7 +11,7 @@ PARTS = {"text_encoder": "text encoder", "unet": "U-Net", "vae.decoder": "VAE de
 
 
 @dataclass
-class Part:
+class TracedPart:
     """One network of a pipeline: its class, its parameters, and what passed through it in one drawing."""
 
     name: str
@@ -35,7 +35,7 @@ class Trace:
 
 
 @contextmanager
-def _watch(module, part: Part, first: list):
+def _watch(module, part: TracedPart, first: list):
     def hook(_module, args, kwargs, output):
         tensors = [value for value in (*args, *kwargs.values()) if getattr(value, "ndim", 0) > 0]
         first.extend(tensors[:1] if part.calls == 0 else [])
@@ -69,7 +69,7 @@ def trace(
             for attribute in name.split("."):
                 module = getattr(module, attribute)
             owner = getattr(pipe, name.split(".")[0])
-            part = Part(PARTS[name], type(owner).__name__, sum(weight.numel() for weight in module.parameters()))
+            part = TracedPart(PARTS[name], type(owner).__name__, sum(weight.numel() for weight in module.parameters()))
             parts[name] = stack.enter_context(_watch(module, part, first[name]))
         image = draw(pipe, prompt, seed=seed, num_inference_steps=num_inference_steps, guidance_scale=guidance_scale)
     tokens = len(pipe.tokenizer(prompt).input_ids)

@@ -10,7 +10,7 @@ from sdlab.figures import COLORS, CourseFigure, new_figure
 from .charts import LINES
 
 
-def clouds_figure(clouds: list[torch.Tensor], titles: list[str], *, color_by, alt: str) -> CourseFigure:
+def plot_point_clouds(clouds: list[torch.Tensor], titles: list[str], *, color_by, alt: str) -> CourseFigure:
     """Return 2-D clouds [N, 2] side by side on equal axes, every point coloured by its value in ``color_by``."""
     figure, axes = new_figure(1, len(clouds), alt=alt, width=2.1 * len(clouds), height=2.5)
     for axis, cloud, title in zip(np.atleast_1d(axes), clouds, titles, strict=True):
@@ -19,7 +19,7 @@ def clouds_figure(clouds: list[torch.Tensor], titles: list[str], *, color_by, al
     return figure
 
 
-def bells_figure(samples: dict[str, torch.Tensor], mean: float, variance: float, *, alt: str) -> CourseFigure:
+def plot_bells(samples: dict[str, torch.Tensor], mean: float, variance: float, *, alt: str) -> CourseFigure:
     """Return the histograms of ``samples`` over each other, with the bell curve of ``mean`` and ``variance``."""
     figure, axis = new_figure(alt=alt, width=7.0, height=2.8)
     edges = np.linspace(mean - 4 * math.sqrt(variance), mean + 4 * math.sqrt(variance), 81)
@@ -35,7 +35,7 @@ def bells_figure(samples: dict[str, torch.Tensor], mean: float, variance: float,
     return figure
 
 
-def spread_figure(groups: dict[str, torch.Tensor], *, alt: str, xlabel: str) -> CourseFigure:
+def plot_spread(groups: dict[str, torch.Tensor], *, alt: str, xlabel: str) -> CourseFigure:
     """Return one row of dots for each group, its mean as a black bar."""
     figure, axis = new_figure(alt=alt, width=8.0, height=0.9 + 0.42 * len(groups))
     for row, values in enumerate(groups.values()):

@@ -7,7 +7,7 @@ import torch
 from sdlab.figures import COLORS, CourseFigure, new_figure
 
 
-def channels_figure(latents: torch.Tensor, image, *, alt: str) -> CourseFigure:
+def plot_channels(latents: torch.Tensor, image, *, alt: str) -> CourseFigure:
     """Return a picture beside the maps of its latents [1, C, h, w], one for each channel, on one scale of colours."""
     channels = latents[0].float().cpu().numpy()
     colors = matplotlib.colormaps["PuOr"].resampled(21)  # few, so that the stored 256 colours do for the picture too
@@ -25,7 +25,7 @@ def channels_figure(latents: torch.Tensor, image, *, alt: str) -> CourseFigure:
     return figure
 
 
-def reach_figure(maps: dict[str, torch.Tensor], own: dict[str, tuple], *, alt: str) -> CourseFigure:
+def plot_reach(maps: dict[str, torch.Tensor], own: dict[str, tuple], *, alt: str) -> CourseFigure:
     """Return maps of changes [h, w], relative to the largest, on a logarithmic scale.
 
     own: title -> (left, top, side) of the square that one would expect to change, in cells of that map.

@@ -9,7 +9,7 @@ from .charts import MARKERS
 from .lesson_06 import KINDS, Projection, Word, cosine, project
 
 
-def matching_figure(panels: dict[str, torch.Tensor], images, captions, *, alt: str) -> CourseFigure:
+def plot_matching(panels: dict[str, torch.Tensor], images, captions, *, alt: str) -> CourseFigure:
     """Return matrices of similarity [captions, pictures], the pictures above them and the captions at the left."""
     low, high = (getattr(torch.stack(list(panels.values())), name)().item() for name in ("min", "max"))
     cell = min(0.75, (8.6 - 0.065 * max(map(len, captions))) / (len(images) * len(panels)))  # inches
@@ -37,7 +37,7 @@ def _pictures_above(axis, images) -> None:
         inset.set_axis_off()
 
 
-def vectors_figure(prompt_embeds: torch.Tensor, tokens: list[str], *, alt: str) -> CourseFigure:
+def plot_vectors(prompt_embeds: torch.Tensor, tokens: list[str], *, alt: str) -> CourseFigure:
     """Return the numbers of prompt_embeds [1, tokens, width] as colours, the first places named."""
     values = prompt_embeds[0].float().cpu().numpy()
     limit = float(np.quantile(np.abs(values), 0.98))
@@ -51,7 +51,7 @@ def vectors_figure(prompt_embeds: torch.Tensor, tokens: list[str], *, alt: str) 
     return figure
 
 
-def attention_figure(heads: torch.Tensor, tokens: list[str], *, alt: str) -> CourseFigure:
+def plot_text_attention(heads: torch.Tensor, tokens: list[str], *, alt: str) -> CourseFigure:
     """Return the attention weights [heads, reader, read] of one layer, one panel for each of up to four heads.
 
     What a causal mask hides (the upper right) stays white.
@@ -71,7 +71,7 @@ def attention_figure(heads: torch.Tensor, tokens: list[str], *, alt: str) -> Cou
     return figure
 
 
-def cosines_figure(panels: dict[str, torch.Tensor], labels: list[str], *, alt: str) -> CourseFigure:
+def plot_cosines(panels: dict[str, torch.Tensor], labels: list[str], *, alt: str) -> CourseFigure:
     """Return square matrices of cosines side by side on one scale from -1 to 1."""
     figure, axes = new_figure(1, len(panels), alt=alt, width=9.6, height=0.9 + 2.9 * 3 / len(panels))
     for number, (axis, (title, matrix)) in enumerate(zip(np.atleast_1d(axes), panels.items(), strict=True)):
@@ -84,7 +84,7 @@ def cosines_figure(panels: dict[str, torch.Tensor], labels: list[str], *, alt: s
     return figure
 
 
-def pairs_figure(groups: dict[str, list[float]], *, alt: str) -> CourseFigure:
+def plot_pairs(groups: dict[str, list[float]], *, alt: str) -> CourseFigure:
     """Return a strip of dots for each group of cosines, with its mean."""
     figure, axis = new_figure(alt=alt, width=8.4, height=0.9 + 0.55 * len(groups))
     generator = np.random.default_rng(0)
@@ -98,7 +98,7 @@ def pairs_figure(groups: dict[str, list[float]], *, alt: str) -> CourseFigure:
     return figure
 
 
-def maps_figure(projections: list[Projection], words: list[Word], *, alt: str) -> CourseFigure:
+def plot_word_maps(projections: list[Projection], words: list[Word], *, alt: str) -> CourseFigure:
     """Return maps of the same words, two in a row; colour and marker show the kind."""
     figure, axes = new_figure((len(projections) + 1) // 2, 2, alt=alt, width=9.6, height=8.8)
     for axis, projection in zip(axes.flat, projections, strict=True):

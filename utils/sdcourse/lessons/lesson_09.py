@@ -10,7 +10,7 @@ from sdlab.denoising import prepare_latents
 from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, check_settings
 from sdlab.latents import decode_latents
 
-from ..judging import agreement, judge_images, rate
+from ..judging import agreement, judge_images, share
 from ..judging.intervals import with_interval
 from ..portraits import NAMES
 
@@ -81,7 +81,7 @@ def _respaced(scheduler, timestep_spacing: str):
 
 
 @torch.no_grad()
-def draw_latents(pipe, settings, *, batch_size: int | None = None) -> torch.Tensor:
+def denoise_many(pipe, settings, *, batch_size: int | None = None) -> torch.Tensor:
     """Return the final latents [n, 4, h, w] of ``settings``, in their order; equal to ``loop.steps`` up to rounding.
 
     batch_size: pictures at a time; by default 16, or 4 where they are large. Raises SdlabError as ``draw`` does.
@@ -118,7 +118,7 @@ def _batch_size(pipe) -> int:
 def draw_many(pipe, settings, *, batch_size: int | None = None) -> torch.Tensor:
     """Return the pictures [n, 3, H, W] in [0, 1] of ``settings``, in their order, on the CPU."""
     batch_size = batch_size or _batch_size(pipe)
-    latents = draw_latents(pipe, settings, batch_size=batch_size)
+    latents = denoise_many(pipe, settings, batch_size=batch_size)
     return torch.cat([decode_latents(pipe, part).float().cpu() for part in latents.split(batch_size)])
 
 
@@ -185,8 +185,8 @@ def score_guidance(pictures: dict, named: list[dict]) -> dict:
         each = len(batch) // len(named)
         readings = judge_images(list(batch))
         marks = agreement(readings, [words for words in named for _ in range(each)]).values()
-        found = rate(sum(right for right, _ in marks), sum(count for _, count in marks))
-        scores["agreement"].append((found["accuracy"], *found["interval"]))
+        found = share(sum(right for right, _ in marks), sum(count for _, count in marks))
+        scores["agreement"].append((found["share"], *found["interval"]))
         scores["diversity"].append(with_interval(lambda groups: _diversity(groups, named), _grouped(readings, each)))
         for title, measure in (("contrast", contrast), ("clipped", clipped)):
             scores[title].append(with_interval(_mean, _grouped(measure(batch).tolist(), each)))

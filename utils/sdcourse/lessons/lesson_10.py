@@ -12,7 +12,7 @@ from sdlab.image_to_image import DEFAULT_STRENGTH
 from sdlab.images import thumbnails, to_pictures, uploaded_pictures
 from sdlab.prompts import PromptWarning
 
-from ..judging import rate
+from ..judging import share
 
 
 def shares(readings, wanted: list[dict], names) -> dict:
@@ -22,7 +22,7 @@ def shares(readings, wanted: list[dict], names) -> dict:
         for reading, values in zip(readings, wanted, strict=True)
         for name in names
     ]
-    return rate(sum(marks), len(marks))
+    return share(sum(marks), len(marks))
 
 
 def thumbnail_distance(pictures, others) -> torch.Tensor:

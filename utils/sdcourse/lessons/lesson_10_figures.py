@@ -8,7 +8,7 @@ from sdlab.image_to_image import start_step
 from sdlab.images import to_pictures
 
 
-def strength_strip(pictures, strengths: list[float], *, num_inference_steps: int, alt: str) -> CourseFigure:
+def plot_strength(pictures, strengths: list[float], *, num_inference_steps: int, alt: str) -> CourseFigure:
     """Return the pictures in a row, under each its strength and its steps: pale those left out, dark those run."""
     pictures = to_pictures(pictures)
     if len(pictures) != len(strengths):

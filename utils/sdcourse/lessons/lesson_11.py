@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from sdlab import SdlabError, attention_layers, encode, seeded_generators
-from sdlab.compat import CROSS, find_unet, quiet
+from sdlab.compat import CROSS, quiet, unet_of
 from sdlab.drawing import DEFAULT_GUIDANCE
 from sdlab.figures import Table
 from sdlab.images import to_batch
@@ -20,7 +20,7 @@ from sdlab.steering import Hypernetwork, add_lora, as_hint, load_controlnet, out
 from sdlab.steering.controlnet import check_controlnet
 from sdlab.weights import MODELS_FOLDER
 
-from ..judging import agreement, draw_prompts, is_momo, judge_images, load_judge, rate
+from ..judging import agreement, draw_prompts, is_momo, judge_images, load_judge, share
 from ..judging.evaluate import prompts
 from ..portraits import caption, draw_momo, draw_portrait, momo_prompts, plan_momo, plan_outline, plan_portrait
 from ..portraits.momo import momo_caption
@@ -47,7 +47,7 @@ def adapters_for(pipe, shipped: dict) -> Adapters:
 
     Says which in one line. New ones have the right shapes and change the picture, but mean nothing.
     """
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     controlnet = load_controlnet(shipped["controlnet"], device=unet.device, dtype=unet.dtype)
     try:
         check_controlnet(controlnet, unet)
@@ -89,7 +89,7 @@ def entries(pipe, prompt_embeds: torch.Tensor, *, t: int = 500) -> dict[str, flo
     READ: what to_k of the first cross-attention gets against the text. WEIGHTS: what it makes of that against its
     own matrix. FEATURES: what the first block on the right gets through its skips against what the left side sent.
     """
-    unet, caught = find_unet(pipe), {}
+    unet, caught = unet_of(pipe), {}
     name, attn = next(iter(attention_layers(unet, CROSS).items()))
     to_k = getattr(attn.to_k, "base_layer", attn.to_k)
     hooks = [
@@ -209,9 +209,9 @@ def examine(pipe, n: int, *, seed: int = 3, num_inference_steps: int = FEW_STEPS
     )
     found = agreement(judge_images(others, judge), [item.named for item in ordinary])
     return Examination(
-        momo=rate(sum(is_momo(momo, judge)), n),
-        ordinary=rate(*(sum(counts) for counts in zip(*found.values(), strict=True))),
-        strangers=rate(sum(is_momo(others, judge)), n),
+        momo=share(sum(is_momo(momo, judge)), n),
+        ordinary=share(*(sum(counts) for counts in zip(*found.values(), strict=True))),
+        strangers=share(sum(is_momo(others, judge)), n),
         pictures=momo,
     )
 
@@ -222,7 +222,7 @@ def keep_rank(pipe, rank: int) -> None:
 
     The best matrix of a rank keeps the greatest singular values (Eckart & Young 1936).
     """
-    layers = [module for module in find_unet(pipe).modules() if hasattr(module, "lora_A") and "lora" in module.lora_A]
+    layers = [module for module in unet_of(pipe).modules() if hasattr(module, "lora_A") and "lora" in module.lora_A]
     if not layers:
         raise SdlabError("There is no LoRA to cut down: call keep_rank inside 'with use_lora(...)'.")
     for layer in layers:

@@ -7,7 +7,7 @@ from sdlab.figures import COLORS, CourseFigure, new_figure
 from .charts import MARKERS
 
 
-def learning_figure(losses: list[float], fixed: list[float], *, every: int, alt: str) -> CourseFigure:
+def plot_learning(losses: list[float], fixed: list[float], *, every: int, alt: str) -> CourseFigure:
     """Return two panels: the loss of every step on fresh noise, and the loss on fixed noise, before and after."""
     figure, (fresh, same) = new_figure(1, 2, alt=alt, width=7.6, height=2.5)
     fresh.plot(range(1, len(losses) + 1), losses, color=COLORS[4], marker="o", markersize=3, linewidth=1)
@@ -17,7 +17,7 @@ def learning_figure(losses: list[float], fixed: list[float], *, every: int, alt:
     return figure
 
 
-def agreement_figure(groups: dict[str, np.ndarray], *, alt: str) -> CourseFigure:
+def plot_agreement(groups: dict[str, np.ndarray], *, alt: str) -> CourseFigure:
     """Return every picture's agreement as a dot, a row for each group, and the group's mean with its 95 % interval."""
     from ..judging.intervals import mean_interval
 

@@ -10,7 +10,7 @@ from sdlab.instruments.configs import PARTS
 
 
 @dataclass(frozen=True)
-class Plan:
+class ModelSizes:
     """What the configs of a Stable Diffusion say, without its weights.
 
     latents: (channels, height, width); context: (tokens, width) of the text; widths: channels on each level.
@@ -39,7 +39,7 @@ class Plan:
         return once + rows * num_inference_steps * self.flops["unet"]
 
 
-def plan(pipe="sd15", *, name: str | None = None) -> Plan:
+def sizes_of(pipe="sd15", *, name: str | None = None) -> ModelSizes:
     """Return the ``Plan`` of a pipeline, or of "sd15" from its published configs."""
     parts = build_parts(pipe)
     unet, text = parts["unet"].config, parts["text_encoder"].config
@@ -47,7 +47,7 @@ def plan(pipe="sd15", *, name: str | None = None) -> Plan:
     heads = unet.attention_head_dim  # diffusers keeps the number of heads under this name
     flops = {part: sum(count_part(parts, part).values()) for part in ("text_encoder", "vae")}
     kinds = count_part(parts, "unet")
-    return Plan(
+    return ModelSizes(
         name=name or (pipe if isinstance(pipe, str) else "this model"),
         widths=tuple(unet.block_out_channels),
         heads=tuple([heads] * len(unet.block_out_channels) if isinstance(heads, int) else heads),

@@ -6,13 +6,13 @@ import torch
 
 from sdlab.figures import COLORS, CourseFigure, Table, new_figure
 
-from .lesson_12 import Plan
+from .lesson_12 import ModelSizes
 
 KINDS = ("convolution", "linear", "attention")
 PART_NAMES = {"text_encoder": "text encoder", "unet": "U-Net", "vae": "VAE decoder"}
 
 
-def side_by_side(left: Plan, right: Plan, *, num_inference_steps: int = 50) -> Table:
+def size_table(left: ModelSizes, right: ModelSizes, *, num_inference_steps: int = 50) -> Table:
     """Return a table of two plans: shapes, parameters, memory of the weights, and work."""
 
     def columns(read):
@@ -54,7 +54,7 @@ def _flops(count: float) -> str:
     return f"{count:.0f} FLOP"
 
 
-def ratio_figure(left: Plan, right: Plan, *, alt: str) -> CourseFigure:
+def plot_ratios(left: ModelSizes, right: ModelSizes, *, alt: str) -> CourseFigure:
     """Return bars: how many times larger each size of ``right`` is, on a logarithmic scale."""
     sizes = {
         "tokens a prompt may have": [plan.context[0] for plan in (left, right)],
@@ -78,7 +78,7 @@ def ratio_figure(left: Plan, right: Plan, *, alt: str) -> CourseFigure:
     return figure
 
 
-def work_figure(work: dict[int, dict], *, chosen: int | None = None, alt: str) -> CourseFigure:
+def plot_work(work: dict[int, dict], *, chosen: int | None = None, alt: str) -> CourseFigure:
     """Return the FLOPs of a call by kind over the picture's side (log axes), and their shares.
 
     work: {side in pixels: {kind: FLOPs}}; chosen: a side to mark.
@@ -109,7 +109,7 @@ def work_figure(work: dict[int, dict], *, chosen: int | None = None, alt: str) -
     return figure
 
 
-def parts_figure(times: dict[str, dict], *, alt: str) -> CourseFigure:
+def plot_parts(times: dict[str, dict], *, alt: str) -> CourseFigure:
     """Return one bar of 100 % for each entry: the shares of text encoder, U-Net and VAE decoder in its seconds."""
     figure, axes = new_figure(alt=alt, width=8.8, height=0.75 + 0.62 * len(times))
     for place, spent in enumerate(times.values()):
@@ -141,7 +141,7 @@ def _time(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 120 else f"{seconds:.2g} s"
 
 
-def options_figure(seconds: dict[str, tuple], *, alt: str) -> CourseFigure:
+def plot_options(seconds: dict[str, tuple], *, alt: str) -> CourseFigure:
     """Return one bar for each way to call: its seconds as a share of the first one's, with the range measured."""
     figure, axes = new_figure(alt=alt, width=8.2, height=0.8 + 0.42 * len(seconds))
     base = next(iter(seconds.values()))[0]
@@ -155,7 +155,7 @@ def options_figure(seconds: dict[str, tuple], *, alt: str) -> CourseFigure:
     return figure
 
 
-def paths_figure(picture_share, noise_share, *, alt: str) -> CourseFigure:
+def plot_flow_paths(picture_share, noise_share, *, alt: str) -> CourseFigure:
     """Return the plane "how much picture, how much noise": our schedule's arc, the straight path, and rays between.
 
     picture_share, noise_share: the two factors of the forward jump at a few timesteps, from clean to noisy.

@@ -41,7 +41,7 @@ FLUX = {  # black-forest-labs/FLUX.1-dev: transformer/config.json; its 64 channe
 
 
 @dataclass(frozen=True)
-class Model:
+class PublishedModel:
     """One published model; ``parameters`` and ``flops`` (of one call, one row) are of its denoiser, counted here."""
 
     name: str
@@ -55,7 +55,7 @@ class Model:
     flops: int
 
 
-def models_table(models: dict[str, Model]) -> Table:
+def models_table(models: dict[str, PublishedModel]) -> Table:
     """Return the models in rows."""
     return Table(_HEAD, [_cells(model) for model in models.values()])
 
@@ -73,7 +73,7 @@ _HEAD = (
 )
 
 
-def _cells(model: Model) -> tuple:
+def _cells(model: PublishedModel) -> tuple:
     return (
         model.name,
         model.denoiser,
@@ -87,7 +87,7 @@ def _cells(model: Model) -> tuple:
     )
 
 
-def newer_models() -> dict[str, Model]:
+def newer_models() -> dict[str, PublishedModel]:
     """Return SD 1.5, SD 2.1, SDXL, SD 3 medium and FLUX.1 dev: what is inside, and the work of one call.
 
     Each at the size of its training. Counted from the configs; no weights are needed.
@@ -102,7 +102,7 @@ def newer_models() -> dict[str, Model]:
     return {model.name: model for model in models}
 
 
-def _unet(name: str, config: dict, text: str, learns: str) -> Model:
+def _unet(name: str, config: dict, text: str, learns: str) -> PublishedModel:
     unet = build_on_meta(config)
     size, width = config["sample_size"], config["cross_attention_dim"]
     added = None
@@ -114,7 +114,7 @@ def _unet(name: str, config: dict, text: str, learns: str) -> Model:
     return _model(name, unet, flops, size * 8, (4, size, size), (77, width), text, learns)
 
 
-def _sd3() -> Model:
+def _sd3() -> PublishedModel:
     from diffusers import SD3Transformer2DModel
 
     with torch.device("meta"):
@@ -129,7 +129,7 @@ def _sd3() -> Model:
     return _model("SD 3 medium", transformer, flops, 1024, (16, 128, 128), (tokens, 4096), text, "the velocity")
 
 
-def _flux() -> Model:
+def _flux() -> PublishedModel:
     from diffusers import FluxTransformer2DModel
 
     with torch.device("meta"):
@@ -151,7 +151,7 @@ def _flux() -> Model:
     )
 
 
-def _model(name, denoiser, flops: dict, picture, latents, context, text, learns) -> Model:
+def _model(name, denoiser, flops: dict, picture, latents, context, text, learns) -> PublishedModel:
     kind = "transformer" if "Transformer" in type(denoiser).__name__ else "U-Net"
     count = sum(weight.numel() for weight in denoiser.parameters())
-    return Model(name, kind, picture, latents, context, text, learns, count, sum(flops.values()))
+    return PublishedModel(name, kind, picture, latents, context, text, learns, count, sum(flops.values()))

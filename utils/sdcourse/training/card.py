@@ -14,10 +14,10 @@ from .report import (
     LEARNING,
     LEARNING_PICTURE,
     MOST_FAILURES,
-    failures_figure,
     find_failures,
-    learning_figure,
+    plot_learning,
     save_figure,
+    show_failures,
 )
 
 INTRODUCTION = """# The pocket model
@@ -145,7 +145,7 @@ def _run_line(run) -> str:
 
 
 def _percent(item) -> str:
-    if item["accuracy"] is None:
+    if item["share"] is None:
         return "not measured"
     low, high = item["interval"]
     return f"{item['accuracy']:.1%} ({low:.1%} to {high:.1%}, n = {item['n']})"
@@ -197,7 +197,7 @@ def _learning(folder) -> str:
     if not (folder / LEARNING).is_file():
         return ""
     points = _read(folder / LEARNING)
-    save_figure(learning_figure(points), folder / LEARNING_PICTURE)
+    save_figure(plot_learning(points), folder / LEARNING_PICTURE)
     few = [point["prompts"] for point in points]
     scales = sorted({point["guidance_scale"] for point in points}, reverse=True)
     guidance = " or ".join(f"{scale:g}" for scale in scales)
@@ -210,7 +210,7 @@ def _learning(folder) -> str:
 
 
 def _failures(folder, scores, n) -> str:
-    worst = sorted(scores["attributes"].items(), key=lambda pair: pair[1]["accuracy"] or 0)[:3]
+    worst = sorted(scores["attributes"].items(), key=lambda pair: pair[1]["share"] or 0)[:3]
     named = ", ".join(f"{name} ({item['accuracy']:.1%})" for name, item in worst)
     text = f"## Weakest points\n\nThe three attributes it gets wrong most often: {named}.\n"
     pictures, notes = find_failures(
@@ -218,7 +218,7 @@ def _failures(folder, scores, n) -> str:
     )
     if not pictures:
         return text
-    save_figure(failures_figure(pictures, notes), folder / FAILURES_PICTURE)
+    save_figure(show_failures(pictures, notes), folder / FAILURES_PICTURE)
     shown = "all of them" if len(pictures) <= MOST_FAILURES else f"the first {MOST_FAILURES} of them"
     return (
         f"{text}\nOf the first {n} prompts, {len(pictures)} pictures miss something that was named; {shown}, each with "

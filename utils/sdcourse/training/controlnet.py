@@ -15,7 +15,7 @@ from sdlab.steering import make_controlnet, outline_agreement
 from ..portraits import caption, plan_outline, plan_portrait
 from ..portraits.outlines import plan_edges
 from .data import VALIDATION_SEED, load_data
-from .latents import draw_latents, load_latents
+from .latents import load_latents, sample_posteriors
 from .loop import Stage
 from .randomness import step_generator, step_rng
 from .sheets import save_sheet
@@ -80,7 +80,7 @@ class ControlNetStage(Stage):
         with torch.no_grad():
             embeds = self.pipe.text_encoder(batch["ids"].to(self.device))[0]
         hint = as_lines(batch["hints"].to(self.device), generator)
-        latents, noise = draw_latents(moments, self.pipe.vae.config.scaling_factor, generator)
+        latents, noise = sample_posteriors(moments, self.pipe.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         weights = (1 / signal).clamp(max=self.settings.largest_weight)

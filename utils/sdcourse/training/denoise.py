@@ -17,7 +17,7 @@ from ..portraits import caption
 from .checkpoints import weights_hash
 from .clip import load_trained_clip
 from .data import load_data
-from .latents import draw_latents, load_latents
+from .latents import load_latents, sample_posteriors
 from .randomness import step_generator, step_rng
 from .tokenizer import tokenize
 from .unet import load_trained_unet, make_scheduler, text_encoder_of
@@ -47,7 +47,7 @@ def denoise_latents(unet, data, *, clip, tokenizer, n, guidance_scale, seed=0, b
         places = range(start, min(start + batch_size, n))
         embeds = embed([""] * len(places) + [caption(data.plan(place), rng).text for place in places])
         moments = torch.from_numpy(np.array(latents[start : places.stop])).float().to(device)
-        clean, noise = draw_latents(moments, meta["scaling_factor"], generator)
+        clean, noise = sample_posteriors(moments, meta["scaling_factor"], generator)
         first = int(rng.integers(NOISIEST[0], NOISIEST[1] + 1))
         timesteps = [first * left // steps for left in range(steps, 0, -1)]
         noisy = kept[first] ** 0.5 * clean + (1 - kept[first]) ** 0.5 * noise

@@ -34,7 +34,7 @@ def load_latents(folder):
     return latents, meta
 
 
-def draw_latents(moments, scaling_factor, generator):
+def sample_posteriors(moments, scaling_factor, generator):
     """Return (latents drawn from their posteriors and scaled, noise), both [B, 4, h, w]; moments [B, 8, h, w]."""
     shape = (len(moments), 4, *moments.shape[2:])
     sample, noise = (torch.randn(shape, generator=generator, device=moments.device) for _ in range(2))

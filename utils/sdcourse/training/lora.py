@@ -14,7 +14,7 @@ from sdlab.steering import add_lora
 from ..judging import load_judge
 from ..portraits import caption, draw_momo, draw_portrait, plan_momo, plan_portrait
 from ..portraits.momo import momo_caption
-from .latents import around_eyes, draw_latents
+from .latents import around_eyes, sample_posteriors
 from .loop import Stage
 from .randomness import step_generator, step_rng
 from .sheets import save_sheet
@@ -83,7 +83,7 @@ class AdapterStage(Stage):
         indices = batch["indices"].to(self.device)
         moments = self.moments[indices]
         timesteps = torch.randint(0, 1000, (len(moments),), generator=generator, device=self.device)
-        latents, noise = draw_latents(moments, self.pipe.vae.config.scaling_factor, generator)
+        latents, noise = sample_posteriors(moments, self.pipe.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         weights = min_snr_weights(signal, self.settings.min_snr, is_epsilon=True)[:, None, None, None]
@@ -100,7 +100,7 @@ class AdapterStage(Stage):
 
         scores, images = score_momo(self.pipe, self.settings.score_prompts, judge=self.judge, seed=9)
         save_sheet(np.stack([np.asarray(image) for image in images]), folder / "samples" / f"{step:06d}.png")
-        return {name: score["accuracy"] for name, score in scores.items()}
+        return {name: score["share"] for name, score in scores.items()}
 
 
 class LoraStage(AdapterStage):

@@ -10,7 +10,7 @@ from sdlab import SdlabError, load_pipeline
 from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sdlab.figures import new_figure, show_images
 
-from ..judging import draw_prompts, judge_images, load_judge, rate
+from ..judging import draw_prompts, judge_images, load_judge, share
 from ..judging.evaluate import prompts, score_pictures
 from ..portraits import NAMES, plan_portrait
 from .checkpoints import averaged_weights, load_state, whole_run
@@ -67,7 +67,7 @@ def _logged(run, settings):
             "prompts": count,
             "guidance_scale": settings["score_guidance"],
             "attributes": {
-                name: rate(round(share * times[name]), times[name]) for name, share in entry["accuracy"].items()
+                name: share(round(value * times[name]), times[name]) for name, value in entry["accuracy"].items()
             },
         }
         for entry in read_log(run)
@@ -85,15 +85,15 @@ def _measured(file, pipe, judge, n, seed):
     return state["views"], score_pictures(images, [item.named for item in captions], judge)["attributes"]
 
 
-def learning_figure(points):
+def plot_learning(points):
     """Return a figure with one panel per attribute: the share drawn right, with 95 % intervals, over the views."""
     figure, axes = new_figure(
         2, 4, width=9, height=4, alt="One panel for each of eight attributes: the share drawn right against the views"
     )
     for name, axis in zip(NAMES, axes.flat, strict=True):
-        found = [(point["views"] / 1000, point["attributes"].get(name, rate(0, 0))) for point in points]
+        found = [(point["views"] / 1000, point["attributes"].get(name, share(0, 0))) for point in points]
         found = [(views, item) for views, item in found if item["n"]]
-        middle = [item["accuracy"] for _, item in found]
+        middle = [item["share"] for _, item in found]
         ends = np.array([item["interval"] for _, item in found]).T
         reach = np.abs(ends - middle)
         axis.errorbar([views for views, _ in found], middle, yerr=reach, marker="o", markersize=3, linewidth=1)
@@ -125,7 +125,7 @@ def find_failures(folder, *, n=60, seed=0, steps=DEFAULT_STEPS, guidance=DEFAULT
     return pictures, notes
 
 
-def failures_figure(pictures, notes, *, most=MOST_FAILURES):
+def show_failures(pictures, notes, *, most=MOST_FAILURES):
     """Return a figure with the first ``most`` failures: under each, what was asked for and what the judge sees."""
     return show_images(
         pictures[:most], notes[:most], columns=6, alt="Failures: pictures with what was asked for and what is seen"

@@ -18,7 +18,7 @@ from .clip import load_trained_clip
 from .data import SIZE, VALIDATION_SEED, draw_fresh, load_data
 from .encode import load_latent_vae
 from .judge import load_trained_judge
-from .latents import around_eyes, draw_latents, load_latents
+from .latents import around_eyes, load_latents, sample_posteriors
 from .loop import Stage
 from .randomness import step_generator, step_rng
 from .sheets import save_sheet
@@ -178,7 +178,7 @@ class UnetStage(Stage):
 
     def _denoise(self, objective, moments, embeds, timesteps, generator, places=1.0):
         """Noise posterior samples to the given time steps and return what the objective makes of them."""
-        latents, noise = draw_latents(moments, self.vae.config.scaling_factor, generator)
+        latents, noise = sample_posteriors(moments, self.vae.config.scaling_factor, generator)
         signal = self.alphas_cumprod[timesteps]
         keep, add = signal.sqrt()[:, None, None, None], (1 - signal).sqrt()[:, None, None, None]
         is_epsilon = self.settings.prediction_type == "epsilon"

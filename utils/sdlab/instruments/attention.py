@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from ..compat import CROSS, SELF, attention_layers, check_attention, eager_attention, enclosing_transformer, find_unet
+from ..compat import CROSS, SELF, attention_layers, check_attention, eager_attention, enclosing_transformer, unet_of
 from ..errors import SdlabError
 from .attention_maps import AttentionMaps
 from .attention_options import Options, check_bytes, choose_layers, map_shapes
@@ -29,7 +29,7 @@ def record_attention(
     reduce: str = "sum",
     steps: Iterable[int] | None = None,
     tokens: Iterable[int] | None = None,
-    guidance: str = "cond",
+    rows: str = "cond",
     dtype: torch.dtype | None = None,
     max_bytes: float = MAX_BYTES,
     prompt: str | list[str] | None = None,
@@ -39,14 +39,14 @@ def record_attention(
     layers: names or parts of names, such as "up_blocks.1" or "mid_block"; by default all.
     heads: "all" keeps every head, "mean" their mean. reduce: "sum" adds the steps up (small), "none" keeps each.
     steps: the U-Net calls to record, 0 is the first. tokens: the token positions to keep; by default all 77.
-    guidance: which rows: "cond" reads the prompt, "uncond" the negative prompt, "both" is unconditional, then
+    rows: which rows of the batch: "cond" reads the prompt, "uncond" the negative prompt, "both" is unconditional, then
         conditional. dtype: of what is kept; by default float32 for "sum" and float16 for "none".
     max_bytes: to keep more is refused, before the first step. prompt: only if it was encoded before the ``with``.
 
     Gives ``AttentionMaps``. Nothing is replaced, and every hook is gone at the end, also after an error.
     Raises SdlabError: no layer fits, fused or compiled U-Net, too much memory, a second drawing, no such step.
     """
-    keep = {"heads": heads, "reduce": reduce, "steps": steps, "guidance": guidance, "dtype": dtype}
+    keep = {"heads": heads, "reduce": reduce, "steps": steps, "rows": rows, "dtype": dtype}
     with _record(pipe, layers, Options(CROSS, tokens=tokens, max_bytes=max_bytes, **keep), prompt) as maps:
         yield maps
 
@@ -60,7 +60,7 @@ def record_self_attention(
     heads: str = "mean",
     reduce: str = "sum",
     steps: Iterable[int] | None = None,
-    guidance: str = "cond",
+    rows: str = "cond",
     dtype: torch.dtype | None = None,
     max_bytes: float = MAX_BYTES,
 ):
@@ -71,7 +71,7 @@ def record_self_attention(
         layer of 64 x 64 pixels takes 67 MB).
     The rest is as in ``record_attention``.
     """
-    keep = {"heads": heads, "reduce": reduce, "steps": steps, "guidance": guidance, "dtype": dtype}
+    keep = {"heads": heads, "reduce": reduce, "steps": steps, "rows": rows, "dtype": dtype}
     with _record(pipe, layers, Options(SELF, points=points, max_bytes=max_bytes, **keep), None) as maps:
         yield maps
 
@@ -90,7 +90,7 @@ def text_self_attention(pipe, prompt: str) -> torch.Tensor:
 @contextmanager
 def _record(pipe, layers, options: Options, prompt):
     """Hang the hooks on the chosen layers, yield the maps, take the hooks away."""
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     found = choose_layers(attention_layers(unet, options.kind), layers)
     for name, attn in found.items():
         check_attention(name, attn)
@@ -98,7 +98,7 @@ def _record(pipe, layers, options: Options, prompt):
     parts = {"tokenizer": getattr(pipe, "tokenizer", None), "scale": getattr(pipe, "vae_scale_factor", 8)}
     maps = AttentionMaps(options, heads, **parts)
     with ExitStack() as stack:
-        calls = stack.enter_context(follow_calls(pipe, options.guidance, prompt=prompt))
+        calls = stack.enter_context(follow_calls(pipe, options.rows, prompt=prompt))
         stack.callback(unet.register_forward_pre_hook(partial(_start, maps=maps, calls=calls)).remove)
         for name, attn in found.items():
             _Tap(name, attn, maps, calls).hook(unet, stack)

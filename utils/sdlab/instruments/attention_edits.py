@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..compat import attention_layers, check_attention, enclosing_transformer, find_unet
+from ..compat import attention_layers, check_attention, enclosing_transformer, unet_of
 from ..errors import SdlabError
 from .attention_options import choose_layers
 from .recording import check_positions
@@ -29,28 +29,28 @@ class Place:
 
 
 @contextmanager
-def edit_attention(pipe, fn: Callable, *, layers: str | Iterable[str] | None = None):
-    """Let ``fn`` change the cross-attention of what is drawn inside: ``with edit_attention(pipe, fn): pipe(prompt)``.
+def edit_attention(pipe, edit: Callable, *, layers: str | Iterable[str] | None = None):
+    """Let ``edit`` change the cross-attention of what is drawn inside the block.
 
-    fn: called as fn(attention_probs, place) for each layer and step; attention_probs [images, heads,
+    edit: called as edit(attention_probs, place) for each layer and step; attention_probs [images, heads,
         height * width, tokens] are the conditional rows (float, they add up to 1 over the tokens); it returns the
         probabilities to use instead, of the same shape. ``place`` is a ``Place``.
     layers: names or parts of names, such as "up_blocks.1"; by default all.
 
     The processors that were there are back at the end, also after an error.
-    Raises SdlabError: no layer fits, fused or compiled U-Net, fn returns something else.
+    Raises SdlabError: no layer fits, fused or compiled U-Net, edit returns something else.
     Hertz et al., "Prompt-to-Prompt Image Editing with Cross Attention Control", 2022.
     """
-    if not callable(fn):
-        raise SdlabError(f"fn={fn!r} must be a function of (attention_probs, place), such as keep_maps().")
-    unet = find_unet(pipe)
+    if not callable(edit):
+        raise SdlabError(f"edit={edit!r} must be a function of (attention_probs, place), such as keep_maps().")
+    unet = unet_of(pipe)
     found = choose_layers(attention_layers(unet), layers)
     for name, attn in found.items():
         check_attention(name, attn)
     with ExitStack() as stack:
         calls = stack.enter_context(follow_calls(pipe, many_drawings=True))
         for name, attn in found.items():
-            processor = _EditedAttention(name, fn, calls)
+            processor = _EditedAttention(name, edit, calls)
             transformer = enclosing_transformer(unet, name)
             stack.callback(transformer.register_forward_pre_hook(processor.keep_size, with_kwargs=True).remove)
             stack.callback(attn.set_processor, attn.processor)
@@ -59,10 +59,10 @@ def edit_attention(pipe, fn: Callable, *, layers: str | Iterable[str] | None = N
 
 
 class _EditedAttention:
-    """An attention processor that shows its probabilities to ``fn``; otherwise it does what diffusers' own do."""
+    """An attention processor that shows its probabilities to ``edit``; otherwise it does what diffusers' own do."""
 
-    def __init__(self, name: str, fn: Callable, calls):
-        self.name, self.fn, self.calls, self.size = name, fn, calls, (0, 0)
+    def __init__(self, name: str, edit: Callable, calls):
+        self.name, self.edit, self.calls, self.size = name, edit, calls, (0, 0)
 
     def keep_size(self, _transformer, args, kwargs) -> None:
         self.size = tuple(kwargs.get("hidden_states", args[0] if args else None).shape[-2:])
@@ -86,10 +86,10 @@ class _EditedAttention:
         rows = self.calls.rows
         place = Place(self.name, self.calls.step, self.calls.expected, *self.size)
         before = attention_probs[rows]
-        after = self.fn(before.clone(), place)
+        after = self.edit(before.clone(), place)
         if not torch.is_tensor(after) or after.shape != before.shape:
             raise SdlabError(
-                f"fn must return probabilities of the shape {list(before.shape)}, not "
+                f"edit must return probabilities of the shape {list(before.shape)}, not "
                 f"{list(after.shape) if torch.is_tensor(after) else type(after).__name__}."
             )
         return torch.cat([attention_probs[: rows.start], after.to(before), attention_probs[rows.stop :]])

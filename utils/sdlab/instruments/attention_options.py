@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ..compat import CROSS, SELF, attention_layers, find_unet, layer_sizes
+from ..compat import CROSS, SELF, attention_layers, layer_sizes, unet_of
 from ..errors import SdlabError
 from .recording import MAX_BYTES, check_positions, format_bytes
 
@@ -20,7 +20,7 @@ class Options:
     steps: tuple | None = None
     tokens: tuple | None = None
     points: tuple | None = None
-    guidance: str = "cond"
+    rows: str = "cond"
     dtype: torch.dtype | None = None
     max_bytes: float = MAX_BYTES
 
@@ -72,7 +72,7 @@ def attention_bytes(
     pipe: a pipeline, or a U-Net, which may lie on the meta device. height, width: of the latents (by default the
     model's own size). num_inference_steps: counts U-Net calls (51 for 50 steps of PNDM).
     """
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     found = choose_layers(attention_layers(unet, SELF if self_attention else CROSS), layers)
     chosen = Options(kind=SELF if self_attention else CROSS, **options)
     size = (height or unet.config.sample_size, width or unet.config.sample_size)

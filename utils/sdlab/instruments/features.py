@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from ..compat import find_unet
+from ..compat import unet_of
 from ..errors import SdlabError
 from .recording import MAX_BYTES, Recording, check_positions, format_bytes
 from .skips import SKIPS, _skip_readers
@@ -57,7 +57,7 @@ def record_features(
     names: str | Iterable[str],
     *,
     steps: Iterable[int] | None = None,
-    guidance: str = "cond",
+    rows: str = "cond",
     dtype: torch.dtype | None = None,
     max_bytes: float = MAX_BYTES,
 ):
@@ -65,13 +65,13 @@ def record_features(
 
     pipe: a pipeline or a U-Net. names: of modules as in ``unet.named_modules()`` or ``unet_table``: "down_blocks.0",
         "up_blocks.1.resnets.0", "time_embedding"; and "skips" for all skip connections.
-    steps: the U-Net calls to record, 0 is the first; by default all. guidance: which rows: "cond", "uncond" or "both".
+    steps: the U-Net calls to record, 0 is the first; by default all. rows: of the batch, "cond", "uncond" or "both".
     dtype: of what is kept, by default as it comes. max_bytes: to keep more is refused, in the first step.
 
     Gives ``Features``. Nothing is replaced, and every hook is gone at the end, also after an error.
     Raises SdlabError: no such name, too much memory, compiled U-Net, a second drawing, no such step.
     """
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     wanted = list(dict.fromkeys([names] if isinstance(names, str) else names))
     modules = {name: _find(unet, name) for name in wanted if name != SKIPS}
     readers = _skip_readers(unet) if SKIPS in wanted else {}
@@ -79,7 +79,7 @@ def record_features(
         raise SdlabError("names is empty: name parts of the U-Net, such as 'mid_block', or 'skips'.")
     features = Features([*modules, *readers])
     with ExitStack() as stack:
-        calls = stack.enter_context(follow_calls(pipe, guidance))
+        calls = stack.enter_context(follow_calls(pipe, rows))
         keeper = _Keeper(features, calls, check_positions("steps", steps), dtype, max_bytes)
         for name, module in modules.items():
             stack.callback(module.register_forward_hook(partial(keeper.keep_output, name)).remove)

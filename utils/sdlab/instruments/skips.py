@@ -4,26 +4,26 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from ..compat import find_unet
+from ..compat import unet_of
 from ..errors import SdlabError
 
 SKIPS = "skips"
 
 
 @contextmanager
-def edit_skips(pipe, edit, which):
-    """Give the skip connections ``which`` to ``edit`` before they are read: ``with edit_skips(pipe, blur, [11]): ...``.
+def edit_skips(pipe, edit, skips):
+    """Give the skip connections ``skips`` to ``edit`` before they are read: ``with edit_skips(pipe, blur, [11]): ...``.
 
-    edit: function of maps [images, channels, height, width] that returns such maps. which: numbers as in
+    edit: function of maps [images, channels, height, width] that returns such maps. skips: numbers as in
     ``unet_table(pipe).skips``, 0 is read first. The U-Net is as before afterwards, also after an error.
     Raises SdlabError for a number that is no skip connection.
     """
-    readers = _readers(find_unet(pipe))
-    wrong = [number for number in which if number not in range(len(readers))]
+    readers = _readers(unet_of(pipe))
+    wrong = [number for number in skips if number not in range(len(readers))]
     if wrong:
         raise SdlabError(f"There is no skip connection {wrong[0]!r}: this U-Net has 0 to {len(readers) - 1}.")
     with ExitStack() as stack:
-        for number in which:
+        for number in skips:
             reader, below = readers[number]
             stack.callback(reader.register_forward_pre_hook(_editor(edit, below)).remove)
         yield

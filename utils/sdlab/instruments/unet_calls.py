@@ -8,19 +8,19 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from ..compat import find_unet
+from ..compat import unet_of
 from ..errors import SdlabError
 
-GUIDANCE = ("cond", "uncond", "both")
+ROWS = ("cond", "uncond", "both")
 
 
 class UNetCalls:
     """The U-Net calls of one drawing: ``step`` and ``timestep`` of the last, its ``rows`` and what they read."""
 
-    def __init__(self, pipe, guidance: str, many_drawings: bool = False):
-        if guidance not in GUIDANCE:
-            raise SdlabError(f"guidance={guidance!r} must be 'cond', 'uncond' or 'both': the rows to keep.")
-        self.pipe, self.guidance, self.many_drawings = pipe, guidance, many_drawings
+    def __init__(self, pipe, rows: str, many_drawings: bool = False):
+        if rows not in ROWS:
+            raise SdlabError(f"rows={rows!r} must be 'cond', 'uncond' or 'both': which rows of the batch to keep.")
+        self.pipe, self.kept_rows, self.many_drawings = pipe, rows, many_drawings
         self.step, self.timestep, self.shape = -1, None, None
         self.rows, self.token_ids = slice(0), []
         self._texts, self._embeds, self._new_text = [], None, False
@@ -66,10 +66,10 @@ class UNetCalls:
         found = [self._sources(row) for row in embeds]
         self._embeds, half = embeds, len(found) // 2
         guided = self._is_guided(found)
-        if self.guidance == "uncond" and not guided:
-            raise SdlabError("guidance='uncond' was asked for, but guidance is off: there are no unconditional rows.")
+        if self.kept_rows == "uncond" and not guided:
+            raise SdlabError("rows='uncond' was asked for, but guidance is off: there are no unconditional rows.")
         first, last = (half, 2 * half) if guided else (0, len(found))
-        self.rows = {"cond": slice(first, last), "uncond": slice(0, half), "both": slice(0, len(found))}[self.guidance]
+        self.rows = {"cond": slice(first, last), "uncond": slice(0, half), "both": slice(0, len(found))}[self.kept_rows]
         self.token_ids = [next((ids for ids in row.values() if ids is not None), None) for row in found[self.rows]]
 
     def _sources(self, row) -> dict:
@@ -98,13 +98,13 @@ class UNetCalls:
 
 
 @contextmanager
-def follow_calls(pipe, guidance: str = "cond", *, prompt=None, many_drawings: bool = False):
+def follow_calls(pipe, rows: str = "cond", *, prompt=None, many_drawings: bool = False):
     """Yield the ``UNetCalls`` of what is drawn inside; the hooks are gone afterwards, also after an error.
 
     prompt: only needed where the prompt was encoded before: a string, or one for each picture.
     many_drawings: count the steps anew for a second drawing, rather than raise SdlabError.
     """
-    calls, unet = UNetCalls(pipe, guidance, many_drawings), find_unet(pipe)
+    calls, unet = UNetCalls(pipe, rows, many_drawings), unet_of(pipe)
     encoder = getattr(pipe, "text_encoder", None) or getattr(pipe, "text_encoder_2", None)
     with ExitStack() as stack:
         if encoder is not None:

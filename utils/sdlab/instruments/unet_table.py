@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..compat import find_unet
+from ..compat import unet_of
 from ..errors import SdlabError
 from .configs import build_on_meta
 
@@ -17,7 +17,7 @@ _PARTS = ("resnets", "attentions", "downsamplers", "upsamplers")
 
 
 @dataclass(frozen=True)
-class Row:
+class TableRow:
     """One block (level 0) or one of its sub-modules (level 1); shapes are (channels, height, width) or (channels,)."""
 
     name: str
@@ -43,16 +43,16 @@ class Skip:
 class UNetTable:
     """The rows of a U-Net in execution order; shows itself as a table. The level 0 rows add up to ``parameters``."""
 
-    rows: list[Row]
+    rows: list[TableRow]
     skips: list[Skip]
     parameters: int
 
     @property
-    def blocks(self) -> list[Row]:
+    def blocks(self) -> list[TableRow]:
         """The rows of level 0."""
         return [row for row in self.rows if row.level == 0]
 
-    def __getitem__(self, name: str) -> Row:
+    def __getitem__(self, name: str) -> TableRow:
         """Return the row called ``name``."""
         for row in self.rows:
             if row.name == name:
@@ -80,7 +80,7 @@ def unet_table(pipe="sd15", *, height: int | None = None, width: int | None = No
     Raises SdlabError: unknown name, no such U-Net, compiled U-Net, a size that it cannot take.
     """
     unet = pipe if hasattr(pipe, "unet") or hasattr(pipe, "forward") else build_on_meta(pipe)
-    unet = find_unet(unet)
+    unet = unet_of(unet)
     order, shapes, residuals = _walk(unet, height or unet.config.sample_size, width or unet.config.sample_size)
     total = sum(weight.numel() for weight in unet.parameters())
     rows = [_row(name, unet.get_submodule(name), shapes[name], total) for name in order]
@@ -157,11 +157,11 @@ def _call_on_meta(unet, height: int, width: int) -> None:
         raise SdlabError(f"This U-Net cannot take latents of {height} x {width}: {error}") from error
 
 
-def _row(name: str, module, shapes: list, total: int) -> Row:
+def _row(name: str, module, shapes: list, total: int) -> TableRow:
     count = sum(weight.numel() for weight in module.parameters())
     pieces = name.split(".")
     level = int(pieces[-2] in _PARTS) if len(pieces) > 1 else 0
-    return Row(name, type(module).__name__, *shapes, count, count / total, level)
+    return TableRow(name, type(module).__name__, *shapes, count, count / total, level)
 
 
 def _skips(unet, residuals: list, shapes: dict) -> list[Skip]:
@@ -173,11 +173,11 @@ def _skips(unet, residuals: list, shapes: dict) -> list[Skip]:
     ]
 
 
-def _numbers(row: Row) -> tuple[str, str, str, str]:
+def _numbers(row: TableRow) -> tuple[str, str, str, str]:
     return _shape(row.input), _shape(row.output), f"{row.parameters:,}", f"{row.share:.1%}"
 
 
-def _line(row: Row) -> str:
+def _line(row: TableRow) -> str:
     first, last, count, share = _numbers(row)
     return f"{'  ' * row.level + row.name:32}{row.class_name:26}{first:>16}{last:>16}{count:>15}{share:>8}"
 

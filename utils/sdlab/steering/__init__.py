@@ -1,6 +1,6 @@
 """Steer a model without retraining it: Hypernetwork (what attention reads), LoRA (weights), ControlNet (features).
 
-    with use_lora(pipe, SHIPPED["lora"], strength=0.8):
+    with use_lora(pipe, SHIPPED["lora"], scale=0.8):
         draw(pipe, "Momo the cat at the beach")
 
 Each is a context manager that leaves the pipeline exactly as it found it, also after an error.

@@ -12,7 +12,7 @@ import torch
 from diffusers import ControlNetModel
 from torch import nn
 
-from ..compat import find_unet, quiet
+from ..compat import quiet, unet_of
 from ..drawing import check_weight
 from ..errors import SdlabError
 from ..weights import verify_weights
@@ -35,25 +35,25 @@ def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
 
 
 @contextmanager
-def use_controlnet(pipe, controlnet, hint, *, strength: float = 1.0):
+def use_controlnet(pipe, controlnet, hint, *, scale: float = 1.0):
     """Let ``controlnet`` add what it reads in ``hint`` to every call of the U-Net inside the block.
 
     hint: a picture of the size that is drawn, or a float tensor [3, height, width] in [0, 1]; white lines on black.
-    strength: factor of all added features (diffusers' controlnet_conditioning_scale); 0 is exactly the base model.
+    scale: factor of all added features (diffusers' controlnet_conditioning_scale); 0 is exactly the base model.
     Raises SdlabError for a hint of another size or a ControlNet of another model. Always taken out at the end.
     """
-    strength, unet = check_weight(strength), find_unet(pipe)
+    scale, unet = check_weight(scale), unet_of(pipe)
     check_controlnet(controlnet, unet)
     side = unet.config.sample_size * pipe.vae_scale_factor
     hint = as_hint(hint, size=(side, side), device=unet.device, dtype=unet.dtype)
-    handle = unet.register_forward_pre_hook(_adder(controlnet, hint, strength), with_kwargs=True)
+    handle = unet.register_forward_pre_hook(_adder(controlnet, hint, scale), with_kwargs=True)
     try:
         yield pipe
     finally:
         handle.remove()
 
 
-def _adder(controlnet, hint, strength):
+def _adder(controlnet, hint, scale):
     """Return a hook that calls the ControlNet first and hands its features to the U-Net's own call."""
 
     def add(unet, arguments, options):
@@ -63,7 +63,7 @@ def _adder(controlnet, hint, strength):
             t,
             encoder_hidden_states=options["encoder_hidden_states"],
             controlnet_cond=hint.expand(len(sample), -1, -1, -1),
-            conditioning_scale=strength,
+            conditioning_scale=scale,
             return_dict=False,
         )
         return arguments, {**options, "down_block_additional_residuals": down, "mid_block_additional_residual": mid}

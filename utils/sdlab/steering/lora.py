@@ -1,4 +1,4 @@
-"""LoRA: every chosen weight matrix W gets a product of two thin ones, W + strength * B A (Hu et al. 2021, section 4.1).
+"""LoRA: every chosen weight matrix W gets a product of two thin ones, W + scale * B A (Hu et al. 2021, section 4.1).
 
 ``peft`` does the work, through diffusers' own adapter calls, so what is saved here loads in plain diffusers.
 """
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..compat import find_unet, quiet
+from ..compat import quiet, unet_of
 from ..drawing import check_weight
 from ..errors import SdlabError
 from ..weights import verify_weights, write_hashes
@@ -20,13 +20,13 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 def add_lora(pipe, *, rank: int = 4, name: str = "lora", targets: tuple[str, ...] = TARGETS) -> dict:
     """Give every attention layer a new adapter: A random, B zero; return its parameters {name: parameter}.
 
-    Only these parameters get gradients afterwards. lora_alpha equals the rank, so the scale alpha / r is 1.
+    Only these parameters get gradients afterwards. lora_alpha equals the rank, so the factor alpha / r is 1.
     """
     from peft import LoraConfig
 
     if not isinstance(rank, int) or rank < 1:
         raise SdlabError(f"rank={rank!r} must be a whole number of at least 1; try 4.")
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     unet.requires_grad_(False)
     unet.add_adapter(
         LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets)), name
@@ -39,7 +39,7 @@ def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
     from diffusers import StableDiffusionPipeline
     from peft.utils import get_peft_model_state_dict
 
-    weights = get_peft_model_state_dict(find_unet(pipe), adapter_name=name)
+    weights = get_peft_model_state_dict(unet_of(pipe), adapter_name=name)
     weights = {key: value.detach().half().contiguous() for key, value in weights.items()}
     StableDiffusionPipeline.save_lora_weights(str(folder), unet_lora_layers=weights)
     (Path(folder) / WEIGHTS).chmod(0o644)
@@ -48,13 +48,13 @@ def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
 
 
 @contextmanager
-def use_lora(pipe, folder: str | Path, *, strength: float = 1.0):
-    """Draw with the LoRA in ``folder`` inside the block: W + strength * B A; strength 0 is exactly the base model.
+def use_lora(pipe, folder: str | Path, *, scale: float = 1.0):
+    """Draw with the LoRA in ``folder`` inside the block: W + scale * B A; scale 0 is exactly the base model.
 
-    Everything is taken out at the end, also after an error. Raises SdlabError for damaged weights, a strength that is
+    Everything is taken out at the end, also after an error. Raises SdlabError for damaged weights, a scale that is
     no number, or an adapter of another model.
     """
-    strength, unet, folder = check_weight(strength), find_unet(pipe), Path(folder)
+    scale, unet, folder = check_weight(scale), unet_of(pipe), Path(folder)
     if getattr(unet, "peft_config", None):
         raise SdlabError("This pipeline has a LoRA already: leave its with block first, or load the pipeline anew.")
     if not (folder / WEIGHTS).is_file():
@@ -64,7 +64,7 @@ def use_lora(pipe, folder: str | Path, *, strength: float = 1.0):
     try:
         with quiet():
             pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name="lora", local_files_only=True)
-        pipe.set_adapters("lora", strength)
+        pipe.set_adapters("lora", scale)
         yield pipe
     finally:
         pipe.unload_lora_weights()
