@@ -69,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", parents=[sampling], help="measure how well pictures follow prompts")
     command.add_argument("--n", type=int, default=1000, help="pictures to draw (default 1000)")
+    command.add_argument("--training-pictures", type=int, metavar="N", help="search so many for copies (default all)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=run_evaluate)
 
@@ -156,6 +157,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         seed=options.seed,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        training_pictures=options.training_pictures,
         progress=lambda line: print(line, file=sys.stderr),
     )
     lines = [json.dumps(scores)] if options.json else [f"{name:<44} {value}" for name, value in flatten(scores)]
