@@ -33,6 +33,7 @@ def main(argv: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, SAMPLERS
+    from .portraits.worlds import WORLDS
 
     parser = argparse.ArgumentParser(prog="sdlab", description="A small Stable Diffusion of our own, to learn with.")
     parser.add_argument("--version", action="version", version=f"sdlab {__version__}")
@@ -74,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("portraits", help="draw a contact sheet of the training portraits")
     command.add_argument("--n", type=int, default=48, help="how many (default 48)")
     command.add_argument("--seed", type=int, default=0, help="the first portrait (default 0)")
+    command.add_argument("--world", choices=WORLDS, help="whose portraits (default: the shipped model's)")
     command.add_argument("--out", type=Path, default=Path("portraits.png"), help="default portraits.png")
     command.set_defaults(run=run_portraits)
 
@@ -176,7 +178,8 @@ def run_portraits(options: argparse.Namespace) -> None:
     if options.n < 1:
         raise SdlabError(f"--n {options.n} must be at least 1.")
     seeds = range(options.seed, options.seed + options.n)
-    save_image(contact_sheet([draw_portrait(plan_portrait(seed)).image for seed in seeds]), options.out)
+    plans = [plan_portrait(seed, world=options.world) for seed in seeds]
+    save_image(contact_sheet([draw_portrait(plan).image for plan in plans]), options.out)
     print(f"{options.out}: {options.n} portraits, seeds {seeds[0]} to {seeds[-1]}")
 
 

@@ -7,14 +7,16 @@ portrait.masks["eyes"]                    # bool [128, 128]
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from . import animals, clothes, painters, palette, people, scenes
+from . import animals, backdrops, clothes, lattice, painters, palette, people, scenes
 from .canvas import REGIONS, Canvas
 from .plan import Plan, plan_portrait, pose_matrix
+from .worlds import DEFAULT_WORLD, WORLDS
 
-__all__ = ["REGIONS", "Plan", "Portrait", "draw_portrait", "plan_portrait"]
+__all__ = ["DEFAULT_WORLD", "REGIONS", "WORLDS", "Plan", "Portrait", "draw_portrait", "plan_portrait"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +34,25 @@ def draw_portrait(plan: Plan, *, size: int = 128, masks: bool = False) -> Portra
     colors, style = _choose_colors(plan, rng), plan.attributes.style
     comic = style == "Lichtenstein"
     canvas.outline = (0.04, 0.03, 0.06) if comic else None
-    scenes.draw_scene(canvas, plan.attributes.scene, rng)
+    background, halftone, paint = _hands(plan.world, rng)
+    background(canvas, plan.attributes.scene, rng)
     if comic:
-        painters.halftone(canvas)
-    painters.paint(canvas, style, rng)
+        halftone(canvas)
+    paint(canvas, style)
     before = canvas.pixels_view().copy()
     canvas.set_pose(pose_matrix(plan.details))
     details = {**plan.details, "lips": plan.attributes.subject == "woman"}
     _draw_body(canvas, plan, details, colors)
-    painters.paint(canvas, style, rng, before=before)
+    paint(canvas, style, before=before)
     _draw_face(canvas, plan, details, colors)
     return Portrait(canvas.image(), plan, canvas.masks() if masks else None)
+
+
+def _hands(world: str, rng: np.random.Generator):
+    """Return who draws the scene, the comic's dots and the strokes in a world."""
+    if world == "first":
+        return scenes.draw_scene, painters.halftone, partial(painters.paint, rng=rng)
+    return backdrops.draw_scene, lattice.halftone, lattice.paint
 
 
 def _choose_colors(plan: Plan, rng: np.random.Generator) -> dict:

@@ -23,13 +23,16 @@ FIRST_SEED = 60_000_000  # no training portrait of the pocket model has such a s
 SAY = ("shirt", "hat", "glasses", "scene", "style")  # what a caption of Momo may tell: everything that can change
 
 
-def plan_momo(number: int) -> Plan:
-    """Return the plan of portrait ``number`` of Momo: clothes, place, style and pose vary, she does not."""
+def plan_momo(number: int, *, world: str | None = None) -> Plan:
+    """Return the plan of portrait ``number`` of Momo: clothes, place, style and pose vary, she does not.
+
+    ``world`` as in ``plan_portrait``.
+    """
     if not isinstance(number, int) or number < 0:
         raise SdlabError(f"number={number!r} must be a whole number of at least 0.")
-    plan = plan_portrait(FIRST_SEED + number, split="any")
+    plan = plan_portrait(FIRST_SEED + number, split="any", world=world)
     attributes = replace(plan.attributes, **LOOKS, eyes=LEFT_EYE)
-    plan = plan_portrait(FIRST_SEED + number, attributes=attributes)
+    plan = plan_portrait(FIRST_SEED + number, attributes=attributes, world=world)
     return replace(plan, details={**plan.details, "hair_style": "white_muzzle", "young": False})
 
 

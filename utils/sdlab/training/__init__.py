@@ -89,6 +89,7 @@ def _add_data(parser):
     parser.add_argument("--n", type=int, default=12_000, help="how many portraits")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "held_out", "any"), default="train")
+    parser.add_argument("--world", choices=("first", "second"), help="whose portraits (default: the shipped model's)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw")
     parser.add_argument("--out", default="runs/data/train", metavar="FOLDER")
     parser.add_argument("--fresh", action="store_true", help="draw everything again")
@@ -236,6 +237,7 @@ def _run_data(arguments):
         n=arguments.n,
         first_seed=arguments.first_seed,
         split=split,
+        world=arguments.world,
         workers=workers,
         fresh=arguments.fresh,
     )
