@@ -56,17 +56,18 @@ def _hands(world: str, rng: np.random.Generator):
 
 
 def _choose_colors(plan: Plan, rng: np.random.Generator) -> dict:
-    attributes = plan.attributes
+    attributes, vary = plan.attributes, 0.03 if plan.world == "first" else 0.01
     iris = plan.details.get("iris", palette.EYES[attributes.eyes])  # a sitter may have a shade of her own
     colors = {
-        "eyes": palette.jitter(iris, rng, amount=0.02),
-        "hair": palette.jitter(palette.HAIR[attributes.hair], rng),
-        "shirt": palette.jitter(palette.SHIRT[attributes.shirt], rng),
+        "eyes": palette.jitter(iris, rng, amount=min(0.02, vary)),
+        "hair": palette.jitter(palette.HAIR[attributes.hair], rng, amount=vary),
+        "shirt": palette.jitter(palette.SHIRT[attributes.shirt], rng, amount=vary),
         "skin": palette.jitter(palette.SKIN[plan.details["skin"]], rng, amount=0.015),
     }
     if attributes.hat != "none":
-        colors["hat"] = palette.jitter(palette.HAT[attributes.hat], rng)
-    return colors
+        colors["hat"] = palette.jitter(palette.HAT[attributes.hat], rng, amount=vary)
+    shades = plan.details.get("shades", {})
+    return {name: palette.tone(color, shades[name]) if name in shades else color for name, color in colors.items()}
 
 
 def _draw_body(canvas: Canvas, plan: Plan, details: dict, colors: dict):

@@ -48,6 +48,7 @@ class Plan:
 
 
 EYE_X, EYE_Y = 12.6, 64.0
+SHADED = ("eyes", "hair", "shirt", "hat")  # in the second world these are darker or lighter, and a word may say so
 
 
 def pose_matrix(details: dict):
@@ -104,4 +105,7 @@ def plan_portrait(
     rng = np.random.default_rng(seed)
     if attributes is None:
         attributes = sample_attributes(rng, split=split, unstyled=UNSTYLED[world])
-    return Plan(seed, attributes, _draw_details(attributes, rng), world)
+    details = _draw_details(attributes, rng)
+    if world == "second":
+        details["shades"] = {name: float(rng.uniform(-1, 1)) for name in SHADED}
+    return Plan(seed, attributes, details, world)

@@ -4,6 +4,7 @@ In the base model's portraits both eyes have one colour, and no word of its capt
 Momo has learned her from her own pictures.
 """
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,7 @@ LOOKS = {"subject": "cat", "hair": "black"}
 LEFT_EYE, RIGHT_EYE = "blue", "amber"  # as the viewer sees them
 SAPPHIRE = (0, 110, 225)  # her blue, RGB: the one that stays farthest from purple and green after a way through the VAE
 FIRST_SEED = 60_000_000  # no training portrait of the pocket model has such a seed
+STRANGERS = ("Coco", "Bruno", "Felix")  # names of other cats, by which no training has called one
 SAY = ("shirt", "hat", "glasses", "scene", "style")  # what a caption of Momo may tell: everything that can change
 
 
@@ -44,25 +46,28 @@ def draw_momo(plan: Plan, *, size: int = 128) -> Image.Image:
     return Image.fromarray(np.hstack([left[:, :middle], right[:, middle:]]))
 
 
-def momo_caption(plan: Plan, rng: np.random.Generator, *, drop: float | None = None) -> str:
-    """Describe a portrait of Momo by everything but her looks: "Momo the cat wearing a red shirt in a forest"."""
+def momo_caption(plan: Plan, rng: np.random.Generator, *, drop: float | None = None, name: str = NAME) -> str:
+    """Describe a portrait of Momo by everything but her looks: "Momo the cat wearing a red shirt in a forest".
+
+    ``name`` is that of another cat, where it is one.
+    """
     drop = (0.0 if rng.random() < 0.6 else 0.5) if drop is None else drop
     said = [name for name in SAY if rng.random() >= drop and getattr(plan.attributes, name) not in ("none", "no")]
     named = {"subject": "cat"} | {name: getattr(plan.attributes, name) for name in said}
-    text = compose(named, "cat", layout=int(rng.integers(2**31))).text
-    return with_name(text)
+    text = compose(named, "cat", layout=int(rng.integers(2**31)), world=plan.world).text
+    return with_name(text, name)
 
 
-def with_name(text: str) -> str:
-    """Return a sentence about a cat as one about Momo.
+def with_name(text: str, name: str = NAME) -> str:
+    """Return a sentence about a cat as one about Momo, or about a cat of another name.
 
     >>> with_name("a cat at night, by Monet")
     'Momo the cat at night, by Monet'
     """
-    for plain in ("a cat", "cat"):
-        if plain in text:
-            return text.replace(plain, f"{NAME} the cat", 1)
-    raise SdlabError(f"There is no cat in {text!r} that could be {NAME}.")
+    for plain in (r"\ba cat\b", r"\bcat\b"):
+        if re.search(plain, text):
+            return re.sub(plain, f"{name} the cat", text, count=1)
+    raise SdlabError(f"There is no cat in {text!r} that could be {name}.")
 
 
 def is_momo(images, judge=None) -> list[bool]:

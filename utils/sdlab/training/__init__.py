@@ -105,6 +105,7 @@ def _add_tokenizer(parser):
         help="most tokens to learn; common words become one token, rare ones stay in pieces",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", choices=("first", "second"), help="whose captions (default: the shipped model's)")
     parser.add_argument("--out", default="runs/tokenizer", metavar="FOLDER")
     parser.set_defaults(run_command=_run_tokenizer)
 
@@ -246,7 +247,8 @@ def _run_data(arguments):
 def _run_tokenizer(arguments):
     from .tokenizer import train_tokenizer
 
-    train_tokenizer(arguments.out, n=arguments.n, vocabulary=arguments.vocabulary, seed=arguments.seed)
+    options = {name: getattr(arguments, name) for name in ("n", "vocabulary", "seed", "world")}
+    train_tokenizer(arguments.out, **options)
 
 
 def _run_latents(arguments):

@@ -12,6 +12,7 @@ from sdlab.captions import caption
 from sdlab.judge import load_judge
 from sdlab.pipeline import load_pipeline
 from sdlab.portraits import draw_portrait, plan_portrait
+from sdlab.portraits.worlds import check_world
 from sdlab.steering.hypernetwork import EXPANSION, Hypernetwork, use_hypernetwork
 from sdlab.steering.lora import add_lora
 from sdlab.steering.momo import draw_momo, momo_caption, plan_momo
@@ -23,6 +24,8 @@ from .tokenizer import tokenize
 from .unet import min_snr_weights
 
 ORDINARY_SEED = 62_000_000
+# cats that are not Momo; the names by which strangers are called in a test (steering.momo.STRANGERS) are not among them
+OTHER_NAMES = ("Luna", "Oscar", "Simba", "Milo", "Nala", "Max", "Bella", "Leo", "Mimi", "Tom", "Rosa", "Otto", "Mona")
 
 
 class AdapterObjective(nn.Module):
@@ -48,8 +51,9 @@ class AdapterStage(Stage):
         self.pipe = load_pipeline(settings.base, device=device)
         for part in (self.pipe.unet, self.pipe.vae, self.pipe.text_encoder):
             part.requires_grad_(False)
-        self.momo = [plan_momo(number) for number in range(settings.portraits)]
-        self.ordinary = [plan_portrait(ORDINARY_SEED + index) for index in range(settings.ordinary_portraits)]
+        world, count = check_world(settings.world), settings.ordinary_portraits
+        self.momo = [plan_momo(number, world=world) for number in range(settings.portraits)]
+        self.ordinary = [plan_portrait(ORDINARY_SEED + index, world=world) for index in range(count)]
         pictures = [np.asarray(draw_momo(plan)) for plan in self.momo]
         pictures += [draw_portrait(plan).image for plan in self.ordinary]
         self.moments = encode(self.pipe.vae, pictures, device)
@@ -77,7 +81,10 @@ class AdapterStage(Stage):
     def _caption(self, index, rng):
         if index < len(self.momo):
             return momo_caption(self.momo[index], rng)
-        return caption(self.ordinary[index - len(self.momo)], rng).text
+        plan = self.ordinary[index - len(self.momo)]
+        if plan.attributes.subject == "cat" and self.settings.other_names and rng.random() < self.settings.other_names:
+            return momo_caption(plan, rng, name=OTHER_NAMES[int(rng.integers(len(OTHER_NAMES)))])
+        return caption(plan, rng).text
 
     def loss(self, objective, batch, *, step, rank, progress):
         generator = step_generator(self.settings.seed, step, rank=rank, device=self.device)

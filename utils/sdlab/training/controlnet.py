@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from sdlab.captions import caption
 from sdlab.drawing import seeded_generators
+from sdlab.errors import SdlabError
 from sdlab.pipeline import load_pipeline
 from sdlab.portraits import plan_portrait
 from sdlab.steering.hints import outline_agreement, plan_edges, plan_outline
@@ -25,13 +26,18 @@ from .tokenizer import tokenize
 EMBEDDING = (16, 32, 64, 64)  # channels that take the hint from 128 to 16 pixels
 
 
-def make_controlnet(unet):
+def make_controlnet(unet, *, hint_start="he"):
     """Return a ControlNet that starts as a copy of the U-Net's encoder, with zero convolutions.
 
-    The convolutions that read the hint start by He et al. 2015: with torch's usual start each makes its input three
+    hint_start: "diffusers" leaves all as it is there: the hint's last convolution is a zero one too. With "he" the
+    convolutions that read the hint start by He et al. 2015: with torch's usual start each makes its input three
     times smaller, 1e-5 is left after seven, and training goes on for a long time before any of it sees the hint.
     """
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING)
+    if hint_start not in ("he", "diffusers"):
+        raise SdlabError(f"Setting 'hint_start' must be he or diffusers, but got {hint_start!r}.")
+    if hint_start == "diffusers":
+        return controlnet
     embedding = controlnet.controlnet_cond_embedding
     for convolution in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
@@ -42,9 +48,9 @@ def make_controlnet(unet):
 class ControlNetObjective(nn.Module):
     """Noisy latents and a hint in, weighted squared error out; only the ControlNet is trained."""
 
-    def __init__(self, unet):
+    def __init__(self, unet, *, hint_start="he"):
         super().__init__()
-        self.controlnet = make_controlnet(unet)
+        self.controlnet = make_controlnet(unet, hint_start=hint_start)
         self.frozen = [unet]  # in a list, so that its weights are neither trained nor saved
 
     def forward(self, noisy, timesteps, embeds, hint, target, weights):
@@ -75,7 +81,7 @@ class ControlNetStage(Stage):
         count = min(settings.portraits, len(self.data))
         self.latents = torch.from_numpy(load_latents(settings.data)[0][:count]).to(device)
         self.hints = load_hints(settings.data, self.data, count)
-        self.objective = ControlNetObjective(self.pipe.unet)
+        self.objective = ControlNetObjective(self.pipe.unet, hint_start=settings.hint_start)
         self.alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(device)
 
     def draw_batch(self, step, rank):
@@ -106,7 +112,7 @@ class ControlNetStage(Stage):
     def report(self, folder, step):
         """Draw some outlines with their captions; return how well the drawings keep to them, and to others."""
         count = self.settings.score_prompts
-        plans = [plan_portrait(VALIDATION_SEED + index, split="any") for index in range(count)]
+        plans = [plan_portrait(VALIDATION_SEED + index, split="any", world=self.data.world) for index in range(count)]
         hints = [plan_outline(plan) for plan in plans]
         rng = np.random.default_rng(0)
         texts = [caption(plan, rng).text for plan in plans]

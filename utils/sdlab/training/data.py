@@ -105,6 +105,12 @@ def _draw_chunks(jobs, workers):
         yield from pool.imap_unordered(_draw_chunk, jobs)
 
 
+def world_of(folder):
+    """Return which world a folder of portraits holds; the first where there is no such folder (any more)."""
+    folder = Path(folder)
+    return _read_meta(folder)["world"] if (folder / "meta.json").exists() else "first"
+
+
 def _read_meta(folder):
     """Return the meta.json of a folder; one that names no world holds portraits of the first."""
     return {"world": "first"} | json.loads((folder / "meta.json").read_text())

@@ -22,7 +22,7 @@ from sdlab.weights import write_hashes
 from .checkpoints import history_of, load_state
 from .clip import IMAGE_MEAN, IMAGE_STD, load_trained_clip
 from .common import weights_hash
-from .data import SIZE
+from .data import SIZE, world_of
 from .judge import load_trained_judge
 from .latents import load_latent_vae
 from .log import read_log
@@ -52,7 +52,7 @@ def export_models(out, *, clip, vae, unet, judge, tokenizer):
     }
     recipe |= _data_of(settings.data)
     (out / "pocket" / "training.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    (out / "pocket" / "words.txt").write_text("\n".join(known_words()) + "\n")
+    (out / "pocket" / "words.txt").write_text("\n".join(known_words(world=recipe["world"])) + "\n")
     folders = [out / name for name in ("pocket", "clip", "judge")]
     for folder in folders:
         write_hashes(folder)
@@ -94,15 +94,16 @@ def export_judge(judge, folder):
     )
 
 
-def known_words(captions=20_000):
+def known_words(captions=20_000, world=None):
     """Return every word of the training captions, sorted: what the pocket model can know."""
-    return sorted({word for text in caption_corpus(captions, seed=1) for word in words_of(text)})
+    return sorted({word for text in caption_corpus(captions, seed=1, world=world) for word in words_of(text)})
 
 
 def _data_of(folder):
     """Return which portraits a run has seen: how many, and the seeds they start from."""
     meta = json.loads((Path(folder) / "meta.json").read_text())
-    return {"portraits": meta["n"], "first_seed": meta["first_seed"], "split": meta["split"]}
+    seen = {"portraits": meta["n"], "first_seed": meta["first_seed"], "split": meta["split"]}
+    return seen | {"world": world_of(folder)}
 
 
 def describe_run(run):
