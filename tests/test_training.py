@@ -27,14 +27,15 @@ from sdlab.errors import SdlabError
 from sdlab.evaluate import evaluate
 from sdlab.pipeline import MODEL_FOLDERS, load_pipeline
 from sdlab.steering import Hypernetwork
+from sdlab.steering.momo import STRANGERS
 from sdlab.training import main
-from sdlab.training.adapters import HypernetworkStage, LoraStage
+from sdlab.training.adapters import OTHER_NAMES, HypernetworkStage, LoraStage
 from sdlab.training.card import write_card
 from sdlab.training.checkpoints import load_checkpoint, load_state, load_weights
 from sdlab.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes, padded_ids
-from sdlab.training.common import load_settings, step_generator, step_rng, to_bytes, to_floats
+from sdlab.training.common import SETTINGS_FOLDER, load_settings, step_generator, step_rng, to_bytes, to_floats
 from sdlab.training.controlnet import ControlNetStage, make_controlnet, wear
-from sdlab.training.data import draw_fresh, load_data, make_data
+from sdlab.training.data import draw_fresh, load_data, make_data, world_of
 from sdlab.training.denoised import denoise, load_denoised
 from sdlab.training.latents import centre_latents, load_latents, measure_latents
 from sdlab.training.log import append_log, forget_after, plot_log, read_log
@@ -47,7 +48,16 @@ from sdlab.training.schedule import Schedule
 from sdlab.training.steering import export_steering
 from sdlab.training.tokenizer import END, START, decode, load_tokenizer
 from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
-from sdlab.training.vae import VaeStage, crop_corners, gram_matrix, load_trained_vae, make_vae, picture_psnr
+from sdlab.training.vae import (
+    VaeStage,
+    crop_corners,
+    gram_matrix,
+    lightness,
+    load_trained_vae,
+    make_vae,
+    noise_share,
+    picture_psnr,
+)
 from sdlab.weights import verify_weights
 
 PORTRAITS = 12
@@ -480,6 +490,96 @@ def test_crops_stay_inside_the_picture_and_favour_the_eyes():
     assert corners.max() <= 128 - settings.crop
     inside = (eyes >= corners[:, None]) & (eyes < corners[:, None] + settings.crop)
     assert inside.all(-1).any(-1).mean() > 0.95
+
+
+def test_crops_can_begin_on_the_grid_of_the_latents():
+    rng, eyes = np.random.default_rng(0), np.full((400, 2, 2), (50.0, 64.0))
+    settings = SimpleNamespace(crop=64, eye_fraction=0.5, crop_step=8)
+    corners = crop_corners(rng, eyes, settings)
+    assert (corners % 8 == 0).all() and corners.min() >= 0 and corners.max() <= 64
+    assert len(np.unique(corners[:, 0])) == 9
+
+
+def test_a_texture_that_repeats_in_every_latent_cell_cannot_be_carried():
+    """Why the strokes of the second world repeat every two cells (see sdlab.portraits.lattice)."""
+    torch.manual_seed(0)
+    settings = load_settings("vae", overrides=[*TINY_VAE])
+    vae = make_vae(settings).eval()
+    inside = slice(12, 20)
+    with torch.no_grad():
+        for cells, varies in ((1, False), (2, True)):
+            picture = torch.rand(1, 3, 8 * cells, 8 * cells).mul(2).sub(1).repeat(1, 1, 32 // cells, 32 // cells)
+            latents = vae.encode(picture).latent_dist.mean[..., inside, inside]
+            assert bool(latents.std(dim=(2, 3)).max() > 1e-3) == varies
+        flat = vae.decode(torch.randn(1, 4, 1, 1).expand(1, 4, 32, 32)).sample[..., 96:160, 96:160]
+        assert flat.std(dim=(2, 3)).max() < 1e-4
+
+
+def test_noise_on_the_latents_is_a_share_of_their_spread():
+    mean = torch.randn(8, 4, 8, 8, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 2, 3, 4])[:, None, None]
+    posterior = SimpleNamespace(mean=mean, std=torch.full_like(mean, 0.03))
+    assert torch.equal(noise_share(posterior, 0.0), posterior.std)
+    expected = (0.03**2 + (0.05 * mean.std(dim=(0, 2, 3))) ** 2).sqrt()
+    torch.testing.assert_close(noise_share(posterior, 0.05)[0, :, 0, 0], expected)
+
+
+def test_lightness_is_linear_and_that_of_bt601():
+    white, red = torch.ones(1, 3, 1, 1), torch.tensor([1.0, 0, 0])[None, :, None, None]
+    assert lightness(white).item() == pytest.approx(1) and lightness(red).item() == pytest.approx(0.299)
+    torch.testing.assert_close(lightness(white - red), lightness(white) - lightness(red))
+
+
+def test_painted_pictures_are_drawn_as_often_as_asked(home):
+    settings = load_settings("vae", overrides=[*TINY_VAE, "painted_share=1.0", "batch_size=32", "full_fraction=0.0"])
+    stage = VaeStage(settings, "cpu")
+    indices = torch.cat([stage.draw_batch(step, 0)["indices"] for step in range(4)]).numpy()
+    styles = {stage.data.plan(index).attributes.style for index in indices}
+    assert styles and styles <= {"Monet", "Manet", "Degas"}
+    plain = VaeStage(load_settings("vae", overrides=[*TINY_VAE, "batch_size=32"]), "cpu").draw_batch(0, 0)["indices"]
+    assert any(stage.data.plan(index).attributes.style == "none" for index in plain)
+
+
+def test_the_second_worlds_autoencoder_trains_with_all_that_its_settings_switch_on(home):
+    file = SETTINGS_FOLDER / "second" / "vae.toml"
+    settings = load_settings("vae", file, overrides=[*TINY_VAE, "optimizer=adamw", "steps=2"])
+    assert settings.crop_step == 8 and settings.latent_noise > 0 and settings.luma_weight > 0
+    train_and_stop(VaeStage, settings, home / "runs/vae_second")
+    assert math.isfinite(read_log(home / "runs/vae_second")[-1]["loss"])
+
+
+def test_portraits_of_the_second_world_are_kept_apart(home, tmp_path):
+    data = make_data(tmp_path / "second", n=3, world="second")
+    assert data.world == "second" == world_of(tmp_path / "second")
+    assert data.plan(1).world == "second" and world_of(home / "runs/data/train") == "first"
+    np.testing.assert_array_equal(data.images, draw_fresh(3, 0, world="second")[0])
+    with pytest.raises(SdlabError, match="holds other portraits"):
+        make_data(tmp_path / "second", n=3)
+    old = json.loads((home / "runs/data/train/meta.json").read_text())
+    shutil.copytree(home / "runs/data/train", tmp_path / "old")
+    (tmp_path / "old/meta.json").write_text(json.dumps({key: value for key, value in old.items() if key != "world"}))
+    assert load_data(tmp_path / "old").world == "first"  # as folders of earlier days are
+
+
+def test_other_cats_are_called_by_other_names(home):
+    settings = load_settings("lora", overrides=[*ADAPTERS["lora"][1], "other_names=1.0", "ordinary_share=1.0"])
+    stage = LoraStage(settings, "cpu")
+    cats = [index for index, plan in enumerate(stage.ordinary) if plan.attributes.subject == "cat"]
+    rng = np.random.default_rng(0)
+    texts = [stage._caption(len(stage.momo) + index, rng) for index in cats for _ in range(4)]
+    assert texts and all(any(name in text for name in OTHER_NAMES) for text in texts)
+    assert not any("Momo" in text for text in texts) and not set(OTHER_NAMES) & set(STRANGERS)
+
+
+def test_a_controlnet_can_start_as_diffusers_makes_it(home):
+    unet = load_pipeline(device="cpu").unet
+    zero = [
+        name
+        for name, weight in make_controlnet(unet, hint_start="diffusers").named_parameters()
+        if name.endswith("weight") and not weight.any() and weight.ndim == 4
+    ]
+    assert len(zero) == 14 and sum("cond_embedding" in name for name in zero) == 1
+    with pytest.raises(SdlabError, match="must be he or diffusers"):
+        make_controlnet(unet, hint_start="zero")
 
 
 def test_psnr_is_the_textbook_number():

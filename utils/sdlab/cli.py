@@ -69,6 +69,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", parents=[sampling], help="measure how well pictures follow prompts")
     command.add_argument("--n", type=int, default=1000, help="pictures to draw (default 1000)")
+    command.add_argument("--judge", metavar="FOLDER", help="the judge that reads the pictures (default: the shipped)")
+    command.add_argument("--clip", metavar="FOLDER", help="the CLIP that reads them too (default: the shipped one)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=run_evaluate)
 
@@ -149,6 +151,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
     from .evaluate import evaluate
     from .pipeline import DEFAULT_MODEL
 
+    readers = {"judge_folder": options.judge, "clip_folder": options.clip}
     scores = evaluate(
         options.model or DEFAULT_MODEL,
         n=options.n,
@@ -156,6 +159,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
         progress=lambda line: print(line, file=sys.stderr),
+        **{name: folder for name, folder in readers.items() if folder},
     )
     lines = [json.dumps(scores)] if options.json else [f"{name:<44} {value}" for name, value in flatten(scores)]
     print(*lines, sep="\n")

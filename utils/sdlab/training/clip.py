@@ -206,9 +206,8 @@ def choice_captions(rng, *, world=None):
 
     A subject's own captions name nothing else, so these four are the same for all.
     """
-    alone = [
-        compose({"subject": subject}, _some_word(subject, rng, world), world=world).text for subject in VALUES["subject"]
-    ]
+    words = {subject: _some_word(subject, rng, world) for subject in VALUES["subject"]}
+    alone = [compose({"subject": subject}, word, world=world).text for subject, word in words.items()]
     texts = []
     for subject in VALUES["subject"]:
         texts += alone
