@@ -120,13 +120,13 @@ def gram_matrix(features):
 
 def crop_corners(rng, eyes, settings):
     """Choose where crops begin, int array [B, 2] of (x, y): near an eye of eyes [B, 2, 2], or anywhere."""
-    count, free = len(eyes), SIZE - settings.crop
-    corners = rng.integers(0, free + 1, size=(count, 2))
+    count, free, grid = len(eyes), SIZE - settings.crop, settings.crop_step
+    corners = rng.integers(0, free // grid + 1, size=(count, 2)) * grid
     which = rng.integers(0, 2, size=count)
     jitter = rng.integers(-settings.crop // 3, settings.crop // 3 + 1, size=(count, 2))
     near = np.rint(eyes[np.arange(count), which]).astype(int) - settings.crop // 2 + jitter
-    chosen = np.where(rng.random((count, 1)) < settings.eye_fraction, near, corners).clip(0, free)
-    return chosen // settings.crop_step * settings.crop_step
+    near = (near + grid // 2) // grid * grid
+    return np.where(rng.random((count, 1)) < settings.eye_fraction, near, corners).clip(0, free)
 
 
 class VaeStage(Stage):
