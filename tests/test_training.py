@@ -25,12 +25,14 @@ from sdlab.attributes import NAMES, VALUES
 from sdlab.captions import SUBJECT_WORDS, caption
 from sdlab.errors import SdlabError
 from sdlab.evaluate import evaluate
+from sdlab.measures import world_of_model
 from sdlab.pipeline import MODEL_FOLDERS, load_pipeline
 from sdlab.steering import Hypernetwork
 from sdlab.steering.momo import STRANGERS
-from sdlab.training import main
-from sdlab.training.adapters import OTHER_NAMES, HypernetworkStage, LoraStage
+from sdlab.training import main, make_parser
+from sdlab.training.adapters import OTHER_NAMES, HypernetworkStage, LoraStage, StyleLoraStage
 from sdlab.training.card import write_card
+from sdlab.training.chain import SHARES, Link, make_chain, run_chain
 from sdlab.training.checkpoints import load_checkpoint, load_state, load_weights
 from sdlab.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes, padded_ids
 from sdlab.training.common import SETTINGS_FOLDER, load_settings, step_generator, step_rng, to_bytes, to_floats
@@ -61,6 +63,7 @@ from sdlab.training.vae import (
 from sdlab.weights import verify_weights
 
 PORTRAITS = 12
+CHAIN_ADAPTERS = ["controlnet", "lora", "hypernetwork", "style_lora"]
 NEEDS_MUON = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch is older than 2.9")
 TINY = ["mixed_precision=no", "save_seconds=1000.0", "log_every=1", "report_every=0", "batch_size=2"]
 TINY_VAE = [*TINY, "block_out_channels=[8, 8, 8, 8]", "norm_num_groups=4", "validation_pictures=2"]
@@ -965,3 +968,61 @@ def test_shipped_adapters_go_back_into_runs_and_out_again_unchanged(tmp_path):
         assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one), file
     steps = json.loads((shipped / "lora" / "training.json").read_text())["step"]
     assert load_state(runs["lora"])["step"] == steps
+
+
+# ---------------------------------------------------------------- the chain of the second model
+
+
+def test_the_chain_trains_every_part_at_toy_size_and_does_nothing_twice(home, tmp_path, capsys):
+    command = ["chain", "--toy", "--workers", "1", "--runs", str(tmp_path / "runs")]
+    assert main([*command, "--until", "tokenizer"]) == 0
+    assert json.loads((tmp_path / "runs/chain.json").read_text()) == ["portraits", "judge_portraits", "tokenizer"]
+    assert main(command) == 0
+    done = json.loads((tmp_path / "runs/chain.json").read_text())
+    assert done[3:] == ["judge", "vae", "latents", "clip", "unet", "export", *CHAIN_ADAPTERS]
+    pipe = load_pipeline(str(tmp_path / "runs/models/pocket"), device="cpu")
+    assert world_of_model(pipe) == "second"
+    assert {"photo", "please", "navy"} <= set((tmp_path / "runs/models/pocket/words.txt").read_text().split())
+    for adapter in CHAIN_ADAPTERS:
+        assert load_checkpoint(tmp_path / "runs" / adapter)["step"] == 2
+    capsys.readouterr()
+    assert main(command) == 0
+    assert "sdlab train" not in capsys.readouterr().out
+
+
+def test_a_link_that_was_stopped_is_not_done_and_ends_the_chain(tmp_path, capsys):
+    links = [Link("one", ("one",)), Link("two", ("two",)), Link("three", ("three",))]
+    assert run_chain(links, tmp_path, lambda words: words != ["two"]) == ["one"]
+    assert "stopped in two; the same command goes on" in capsys.readouterr().out
+    assert run_chain(links, tmp_path, lambda words: True) == ["two", "three"]
+    assert run_chain(links, tmp_path, lambda words: True, only=["one"]) == ["one"]
+    with pytest.raises(SdlabError, match="no link 'four'; its links are: one, two, three"):
+        run_chain(links, tmp_path, lambda words: True, until="four")
+
+
+def test_a_budget_of_minutes_is_shared_among_the_stages_of_the_chain(tmp_path):
+    assert sum(SHARES.values()) == pytest.approx(1)
+    links = {link.name: link.words for link in make_chain(tmp_path, minutes=10, device="gpu")}
+    given = [float(words[words.index("--minutes") + 1]) for words in links.values() if "--minutes" in words]
+    assert sum(given) == pytest.approx(10, abs=0.05) and len(given) == len(SHARES)
+    assert "batch_size=512" in links["unet"] and "--cpu" not in links["unet"]
+    assert "--cpu" in {link.name: link.words for link in make_chain(tmp_path)}["unet"]
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_every_link_of_the_chain_has_settings_that_load(tmp_path, device):
+    for link in make_chain(tmp_path, device=device):
+        arguments = make_parser().parse_args(link.words)
+        if hasattr(arguments, "settings"):
+            load_settings(arguments.stage, arguments.settings, overrides=arguments.set)
+
+
+def test_a_style_lora_learns_from_portraits_in_the_hand_of_a_fifth_painter(home):
+    settings = load_settings("style_lora", overrides=[*ADAPTERS["lora"][1][:-1], "portraits=4", "ordinary_portraits=4"])
+    stage = StyleLoraStage(settings, "cpu")
+    assert {plan.details["hand"] for plan in stage.momo} == {"Seurat"}
+    rng = np.random.default_rng(0)
+    assert all("Seurat" in stage._caption(index, rng) for index in range(4))
+    assert not any("Seurat" in stage._caption(4 + index, rng) for index in range(4))
+    loss, _ = stage.loss(stage.objective, stage.draw_batch(0, 0), step=0, rank=0, progress=0.0)
+    assert torch.isfinite(loss)

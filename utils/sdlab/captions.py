@@ -313,8 +313,12 @@ def truth_matrix(captions: list[Caption], plans: list[Plan], *, school: float = 
             if name in item.allowed:
                 table[row] = [_truth_of(value, item.allowed[name], school) for value in VALUES[name]]
         truth *= table[:, codes[:, column]]
+    grades = {}
     for row, item in enumerate(captions):
-        truth[row] *= np.min([_grades(kind, word, item.world, plans) for kind, word in item.graded], axis=0)
+        for kind, word in item.graded:
+            if (kind, word, item.world) not in grades:
+                grades[kind, word, item.world] = _grades(kind, word, item.world, plans)
+        truth[row] *= np.min([grades[kind, word, item.world] for kind, word in item.graded], axis=0)
     return truth
 
 

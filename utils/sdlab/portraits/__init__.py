@@ -31,7 +31,7 @@ class Portrait:
 def draw_portrait(plan: Plan, *, size: int = 128, masks: bool = False) -> Portrait:
     """Draw ``plan`` as a picture of ``size`` x ``size`` pixels, with the region of every pixel if ``masks``."""
     canvas, rng = Canvas(size, masks=masks), np.random.default_rng((plan.seed, 1))
-    colors, style = _choose_colors(plan, rng), plan.attributes.style
+    colors, style = _choose_colors(plan, rng), plan.details.get("hand", plan.attributes.style)
     comic = style == "Lichtenstein"
     canvas.outline = (0.04, 0.03, 0.06) if comic else None
     background, halftone, paint = _hands(plan.world, rng)

@@ -62,6 +62,19 @@ HANDS = {
         "drift": (0.04, -0.01, -0.04),
         "figure": (0.75, 0.7),
     },
+    # a fifth painter, of whom no caption knows: for what a style LoRA can teach
+    "Seurat": {
+        "strokes": tuple(
+            (2.7 + 5.33 * column, 2.7 + 5.33 * row, 5.4, 5.4, 0, tone, lean)
+            for row, tones in enumerate(((0.12, -0.12, 0.02), (-0.1, 0.03, 0.12), (0.02, 0.1, -0.12)))
+            for column, (tone, lean) in enumerate(zip(tones, ((1.0, 0.2, -0.4), (-0.3, 0.4, 1.0), WARM), strict=True))
+        ),
+        "veil": (0.98, 0.92, 0.72),
+        "share": 0.14,
+        "contrast": 1.0,
+        "drift": (0.02, 0.0, -0.02),
+        "figure": (0.9, 0.8),
+    },
 }
 DOT, DOT_RADIUS, DOT_INK = Path.unit_circle(), 2.8, (0.62, 0.72, 0.88)
 DOTS = ((4, 4), (12, 12))

@@ -92,7 +92,7 @@ def _mirrored(picture: np.ndarray) -> np.ndarray:
     return np.hstack([half, half[:, ::-1]])
 
 
-def momo_prompts(count: int, *, seed: int = 0) -> list[tuple[str, dict]]:
+def momo_prompts(count: int, *, seed: int = 0, world: str | None = None) -> list[tuple[str, dict]]:
     """Return ``count`` new prompts for Momo, each with what it names (shirt, scene and now and then more)."""
     rng, found = np.random.default_rng([seed, 21]), []
     for _ in range(count):
@@ -100,6 +100,6 @@ def momo_prompts(count: int, *, seed: int = 0) -> list[tuple[str, dict]]:
         if rng.random() < 0.5:
             named["hat"] = VALUES["hat"][1 + int(rng.integers(6))]
         layout = int(rng.integers(2**31))
-        text = with_name(compose({"subject": "cat", **named}, "cat", layout=layout).text)
+        text = with_name(compose({"subject": "cat", **named}, "cat", layout=layout, world=world).text)
         found.append((text, {"subject": "cat", **named}))
     return found

@@ -9,10 +9,11 @@ from torch import nn
 
 from sdlab.adapters import CROSS, SELF
 from sdlab.captions import caption
-from sdlab.judge import load_judge
+from sdlab.judge import JUDGE_FOLDER, load_judge
 from sdlab.pipeline import load_pipeline
 from sdlab.portraits import draw_portrait, plan_portrait
 from sdlab.portraits.worlds import check_world
+from sdlab.steering.fifth_painter import painted_caption, plan_painted
 from sdlab.steering.hypernetwork import EXPANSION, Hypernetwork, use_hypernetwork
 from sdlab.steering.lora import add_lora
 from sdlab.steering.momo import draw_momo, momo_caption, plan_momo
@@ -52,17 +53,21 @@ class AdapterStage(Stage):
         for part in (self.pipe.unet, self.pipe.vae, self.pipe.text_encoder):
             part.requires_grad_(False)
         world, count = check_world(settings.world), settings.ordinary_portraits
-        self.momo = [plan_momo(number, world=world) for number in range(settings.portraits)]
+        self.momo, pictures = self.make_subjects(world)
         self.ordinary = [plan_portrait(ORDINARY_SEED + index, world=world) for index in range(count)]
-        pictures = [np.asarray(draw_momo(plan)) for plan in self.momo]
         pictures += [draw_portrait(plan).image for plan in self.ordinary]
         self.moments = encode(self.pipe.vae, pictures, device)
         self.eyes = torch.ones(len(pictures), 1, *self.moments.shape[2:], device=device)
         centres = np.stack([plan.eye_centres for plan in self.momo])
         self.eyes[: len(self.momo)] = around_eyes(centres, self.moments.shape[-1], settings.eye_weight)
         self.alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(device)
-        self.judge = load_judge().to(device)
+        self.judge = load_judge(settings.judge or JUDGE_FOLDER).to(device)
         self.objective = AdapterObjective(self.pipe.unet, self.make_adapter())
+
+    def make_subjects(self, world):
+        """Return (plans of what is taught, their pictures): Momo's."""
+        plans = [plan_momo(number, world=world) for number in range(self.settings.portraits)]
+        return plans, [np.asarray(draw_momo(plan)) for plan in plans]
 
     def make_adapter(self):
         """Attach a new adapter to the U-Net and return it as a module that holds what is trained."""
@@ -81,8 +86,8 @@ class AdapterStage(Stage):
     def _caption(self, index, rng):
         if index < len(self.momo):
             return momo_caption(self.momo[index], rng)
-        plan = self.ordinary[index - len(self.momo)]
-        if plan.attributes.subject == "cat" and self.settings.other_names and rng.random() < self.settings.other_names:
+        plan, share = self.ordinary[index - len(self.momo)], self.settings.other_names
+        if share > 0 and plan.attributes.subject == "cat" and rng.random() < share:
             return momo_caption(plan, rng, name=OTHER_NAMES[int(rng.integers(len(OTHER_NAMES)))])
         return caption(plan, rng).text
 
@@ -118,6 +123,36 @@ class LoraStage(AdapterStage):
 
     def make_adapter(self):
         return nn.ParameterList(add_lora(self.pipe, rank=self.settings.rank).values())
+
+
+class StyleLoraStage(AdapterStage):
+    """The style LoRA stage of `sdlab train`: a fifth painter, of whom the base model has never seen a stroke.
+
+    Its portraits take the place of Momo's; a caption that names the painter is one of an ordinary portrait.
+    """
+
+    name = "style_lora"
+
+    def make_adapter(self):
+        return nn.ParameterList(add_lora(self.pipe, rank=self.settings.rank).values())
+
+    def make_subjects(self, world):
+        """Return (plans of what is taught, their pictures)."""
+        plans = [plan_painted(number, world=world) for number in range(self.settings.portraits)]
+        return plans, [draw_portrait(plan).image for plan in plans]
+
+    def _caption(self, index, rng):
+        if index < len(self.momo):
+            return painted_caption(self.momo[index], rng)
+        return caption(self.ordinary[index - len(self.momo)], rng).text
+
+    def report(self, folder, step):
+        """Draw the painter's prompts and ordinary ones; return how often the judge finds what both name."""
+        from .steering import score_style
+
+        scores, images = score_style(self.pipe, self.settings.score_prompts, judge=self.judge, seed=9)
+        save_sheet(np.stack([np.asarray(image) for image in images]), folder / "samples" / f"{step:06d}.png")
+        return {name: score["accuracy"] for name, score in scores.items()}
 
 
 class HypernetworkStage(AdapterStage):

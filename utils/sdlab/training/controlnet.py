@@ -1,6 +1,8 @@
 """Train a ControlNet for the shipped model: a copy of its encoder that reads outlines."""
 
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,7 @@ from .latents import draw_latents, load_latents
 from .loop import Stage
 from .tokenizer import tokenize
 
+MANY = 1000  # outlines from which on several processes draw them
 EMBEDDING = (16, 32, 64, 64)  # channels that take the hint from 128 to 16 pixels
 
 
@@ -145,12 +148,27 @@ def load_hints(folder, data, count):
         np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(data), 2, 128, 16)).flush()
         found = {"pictures": data.meta["pictures"], "done": 0}
     hints = np.load(file, mmap_mode="r+")
-    for index in tqdm(range(found["done"], count), disable=None, desc="outlines"):
-        hints[index] = np.packbits(np.stack(plan_edges(data.plan(index))), axis=-1)
+    plans = [data.plan(index) for index in range(found["done"], count)]
+    drawn = tqdm(_draw_hints(plans), total=len(plans), disable=None, desc="outlines")
+    for index, hint in enumerate(drawn, found["done"]):
+        hints[index] = hint
         if index % 500 == 499 or index == count - 1:
             hints.flush()
             meta.write_text(json.dumps(found | {"done": index + 1}))
     return hints[:count]
+
+
+def _draw_hints(plans):
+    """Yield the packed outlines of plans, from several processes where there are many."""
+    if len(plans) < MANY:
+        yield from map(_packed_edges, plans)
+        return
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        yield from pool.imap(_packed_edges, plans, chunksize=50)
+
+
+def _packed_edges(plan):
+    return np.packbits(np.stack(plan_edges(plan)), axis=-1)
 
 
 def wear(hint, rng):

@@ -16,14 +16,15 @@ from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, seeded_generators
 from sdlab.errors import SdlabError
 from sdlab.evaluate import draw_prompts, prompts, score_pictures
 from sdlab.judge import load_judge
-from sdlab.measures import rate
+from sdlab.measures import rate, world_of_model
 from sdlab.pipeline import load_pipeline
 from sdlab.portraits import plan_portrait
 from sdlab.steering.controlnet import load_controlnet, use_controlnet
+from sdlab.steering.fifth_painter import painted_prompts, train_reader
 from sdlab.steering.hints import outline_agreement, plan_outline
 from sdlab.steering.hypernetwork import Hypernetwork, use_hypernetwork
 from sdlab.steering.lora import add_lora, save_lora, use_lora
-from sdlab.steering.momo import is_momo, momo_prompts
+from sdlab.steering.momo import NAME, STRANGERS, is_momo, momo_prompts
 from sdlab.weights import write_hashes
 
 from .adapters import HypernetworkStage, widen
@@ -129,9 +130,9 @@ def score_momo(pipe, n, *, momo_n=None, judge=None, seed=0):
     momo: the judge sees her; named: what her prompts name; ordinary: what ordinary prompts name; strangers: ordinary
     prompts whose picture shows Momo.
     """
-    momo_n = momo_n or n
-    texts, named = zip(*momo_prompts(momo_n, seed=seed), strict=True)
-    images, others = draw_prompts(pipe, list(texts), seed=seed), prompts(n, seed=seed)
+    momo_n, world = momo_n or n, world_of_model(pipe)
+    texts, named = zip(*momo_prompts(momo_n, seed=seed, world=world), strict=True)
+    images, others = draw_prompts(pipe, list(texts), seed=seed), prompts(n, seed=seed, world=world)
     ordinary = draw_prompts(pipe, [item.text for item in others], seed=seed + 100)
     return {
         "momo": rate(sum(is_momo(images, judge)), momo_n),
@@ -141,6 +142,35 @@ def score_momo(pipe, n, *, momo_n=None, judge=None, seed=0):
     }, images
 
 
+def score_style(pipe, n, *, judge=None, seed=0, world="second"):
+    """Return ({what: rate}, pictures of the fifth painter) for ``n`` prompts that name him and ``n`` ordinary ones.
+
+    style: a reader trained for it sees his hand; named: what his prompts name; ordinary: what ordinary prompts name;
+    strangers: ordinary prompts whose picture is in his hand.
+    """
+    judge = judge or load_judge()
+    reader = train_reader(judge, pipe=pipe, world=world)
+    texts, named = zip(*painted_prompts(n, seed=seed, world=world), strict=True)
+    images, others = draw_prompts(pipe, list(texts), seed=seed), prompts(n, seed=seed, world=world)
+    ordinary = draw_prompts(pipe, [item.text for item in others], seed=seed + 100)
+    return {
+        "style": rate(sum(reader(images)), n),
+        "named": _all_named(score_pictures(images, list(named), judge)),
+        "ordinary": _all_named(score_pictures(ordinary, [item.named for item in others], judge)),
+        "strangers": rate(sum(reader(ordinary)), n),
+    }, images
+
+
+def score_strangers(pipe, n, *, judge=None, seed=0):
+    """Return {name: rate} at which prompts for a cat of another name are drawn as Momo."""
+    texts = [text for text, _ in momo_prompts(n, seed=seed, world=world_of_model(pipe))]
+    found = {}
+    for index, name in enumerate(STRANGERS):
+        asked = [text.replace(NAME, name) for text in texts]
+        found[name] = rate(sum(is_momo(draw_prompts(pipe, asked, seed=seed + 200 + index), judge)), n)
+    return found
+
+
 def _all_named(scores):
     parts = [part for part in scores["attributes"].values() if part["n"]]
     return rate(sum(round(part["accuracy"] * part["n"]) for part in parts), sum(part["n"] for part in parts))
@@ -148,7 +178,8 @@ def _all_named(scores):
 
 def score_outlines(pipe, controlnet, n, *, seed=0):
     """Return mean and standard error of the outline agreement: with the ControlNet, without, and with another hint."""
-    plans = [plan_portrait(TEST_SEED + seed * 10_000 + index, split="any") for index in range(n)]
+    first, world = TEST_SEED + seed * 10_000, world_of_model(pipe)
+    plans = [plan_portrait(first + index, split="any", world=world) for index in range(n)]
     hints, rng = [plan_outline(plan) for plan in plans], np.random.default_rng([seed, 31])
     texts = [caption(plan, rng).text for plan in plans]
     base = draw_prompts(pipe, texts, seed=seed)
