@@ -38,9 +38,9 @@ test-all: $(BOOK_STAMP)
 	$(QUIET) $(BIN)/python -m pytest $(SPREAD) $(NBVAL_LAX) labs
 
 outputs: $(STAMP)
-	$(QUIET) $(BIN)/python -m sdlab.notebooks course solutions
+	$(QUIET) $(BIN)/python -m sdcourse.notebooks course solutions
 	$(BIN)/sdlab labs build
-	$(QUIET) $(BIN)/python -m sdlab.gallery course/gallery.png
+	$(QUIET) $(BIN)/python -m sdcourse.gallery course/gallery.png
 
 book: $(BOOK_STAMP)
 	$(BIN)/python utils/book/build.py build/book

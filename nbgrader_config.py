@@ -28,11 +28,11 @@ c.GenerateAssignment.preprocessors = [
     "nbgrader.preprocessors.ClearHiddenTests",
     "nbgrader.preprocessors.ComputeChecksums",
     "nbgrader.preprocessors.CheckCellMetadata",
-    "sdlab.grading.nbgrader_plugin.MarkUnsolved",
+    "sdcourse.grading.nbgrader_plugin.MarkUnsolved",
 ]
 
 c.Autograde.autograde_preprocessors = [
-    "sdlab.grading.nbgrader_plugin.SandboxExecute",
+    "sdcourse.grading.nbgrader_plugin.SandboxExecute",
     "nbgrader.preprocessors.LimitOutput",
     "nbgrader.preprocessors.SaveAutoGrades",
     "nbgrader.preprocessors.AssignLatePenalties",

@@ -8,14 +8,14 @@ from setuptools.command.build_py import build_py
 
 
 class BuildWithCourse(build_py):
-    """Copies course/ and labs/ into the package as sdlab/material."""
+    """Copies course/ and labs/ into the package as sdcourse/material."""
 
     def run(self):
         super().run()
         if getattr(self, "editable_mode", False):
             return
         for folder in ("course", "labs"):
-            target = Path(self.build_lib) / "sdlab" / "material" / folder
+            target = Path(self.build_lib) / "sdcourse" / "material" / folder
             shutil.rmtree(target, ignore_errors=True)
             shutil.copytree(folder, target, ignore=shutil.ignore_patterns(".*", "__pycache__"))
 

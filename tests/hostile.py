@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 from conftest import ROOT
-from sdlab.grading.labs import build_labs
+from sdcourse.grading.labs import build_labs
 
 LAB = "01_loss_and_gradient_descent"
 HEAD = "def gradient_by_hand(weight, bias, noisy, noise):\n"
@@ -33,9 +33,9 @@ class Everything(int):
 
 PATCHED_CHECKS = (
     """
-import sdlab.checks.exercise, sdlab.checks.attempt, sdlab.checks.compare, sdlab.checks.lab_01 as lab
-sdlab.checks.exercise.Exercise.__call__ = lambda *a, **k: print("right")
-sdlab.checks.compare.difference = sdlab.checks.exercise.difference = lambda *a, **k: None
+import sdcourse.checks.exercise, sdcourse.checks.attempt, sdcourse.checks.compare, sdcourse.checks.lab_01 as lab
+sdcourse.checks.exercise.Exercise.__call__ = lambda *a, **k: print("right")
+sdcourse.checks.compare.difference = sdcourse.checks.exercise.difference = lambda *a, **k: None
 lab.check.gradient_by_hand = lambda *a, **k: print("right")
 check.gradient_by_hand = lambda *a, **k: print("right")
 """
@@ -57,8 +57,8 @@ torch.testing.assert_close = math.isclose = builtins.all = lambda *a, **k: True
 
 PATCHED_HAND = (
     """
-import sdlab.grading.inside as inside
-from sdlab.grading.wire import encode
+import sdcourse.grading.inside as inside
+from sdcourse.grading.wire import encode
 from pathlib import Path
 inside.call_answer = lambda name, request, reply: Path(reply).write_bytes(encode({"status": "right", "value": True}))
 """
@@ -121,8 +121,8 @@ WARNS = ("import sys, warnings\nwarnings.warn('careful')\nprint('careful', file=
 KNOWS_THE_INPUTS = (
     """
 seen = {}
-from sdlab.checks.lab_01 import check as _check
-from sdlab.checks.exercise import Draws as _Draws
+from sdcourse.checks.lab_01 import check as _check
+from sdcourse.checks.exercise import Draws as _Draws
 def _hook(w, b, x, n):
     error = w * x + b - n
     seen[float(w)] = ((2 * error * x).mean(), (2 * error).mean())

@@ -24,7 +24,7 @@ def number_of(name: str) -> str:
 
 def checks_of(name: str):
     """Return the lab's own object ``check``."""
-    return importlib.import_module(f"sdlab.checks.lab_{number_of(name)}").check
+    return importlib.import_module(f"sdcourse.checks.lab_{number_of(name)}").check
 
 
 def wrong_answers_of(name: str) -> dict:

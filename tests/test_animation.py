@@ -10,8 +10,7 @@ from PIL import Image
 
 from notebook_images import difference
 from sdlab import SdlabError
-from sdlab.animation import animate
-from sdlab.plotting import show_images
+from sdlab.figures import animate, show_images
 
 GREYS = [np.full((64, 64, 3), value, np.uint8) for value in (10, 90, 170, 250)]
 

@@ -8,11 +8,16 @@ import torch.nn.functional as F
 from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionImg2ImgPipeline
 from peft import LoraConfig
 
-from sdlab import SdlabError
-from sdlab.adapters import CROSS, SELF, attention_layers, eager_attention, find_unet, layer_sizes
-from sdlab.attention import attention_probabilities, record_attention, record_self_attention, text_self_attention
-from sdlab.attention_options import attention_bytes
-from sdlab.unet_configs import build_on_meta
+from sdlab import SdlabError, attention_layers
+from sdlab.compat import CROSS, SELF, eager_attention, layer_sizes, unet_of
+from sdlab.instruments import (
+    attention_bytes,
+    build_on_meta,
+    record_attention,
+    record_self_attention,
+    text_self_attention,
+)
+from sdlab.instruments.attention import attention_probabilities
 from tiny_pipeline import sd15_shaped
 
 PROMPT = "a man with blue eyes"
@@ -72,7 +77,7 @@ def layer_inputs_and_outputs(unet, name: str, found: list):
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"heads": "mean"}, {"reduce": "none"}, {"steps": [1], "layers": "mid_block", "guidance": "both"}]
+    "options", [{}, {"heads": "mean"}, {"reduce": "none"}, {"steps": [1], "layers": "mid_block", "rows": "both"}]
 )
 def test_the_latents_are_bit_for_bit_the_same(pipe, options):
     plain = latents_of(pipe)
@@ -102,7 +107,7 @@ def test_every_row_adds_up_to_one(pipe):
 def test_the_maps_equal_attention_to_the_identity_matrix(pipe):
     seen = []
     with (
-        record_attention(pipe, reduce="none", dtype=torch.float32, guidance="both") as maps,
+        record_attention(pipe, reduce="none", dtype=torch.float32, rows="both") as maps,
         probabilities_by_identity(seen),
     ):
         latents_of(pipe, steps=1)
@@ -114,10 +119,10 @@ def test_the_maps_equal_attention_to_the_identity_matrix(pipe):
 
 @pytest.mark.parametrize("layer", ["down_blocks.1.attentions.0", "mid_block", "up_blocks.1.attentions.2"])
 def test_the_layers_output_can_be_rebuilt_from_its_map(pipe, layer):
-    with record_attention(pipe, reduce="none", dtype=torch.float32, guidance="both", steps=[0]) as maps:
+    with record_attention(pipe, reduce="none", dtype=torch.float32, rows="both", steps=[0]) as maps:
         name = next(name for name in maps.layers if f".{layer}." in f".{name}")
         found = []
-        with layer_inputs_and_outputs(find_unet(pipe), name, found) as attn:
+        with layer_inputs_and_outputs(unet_of(pipe), name, found) as attn:
             latents_of(pipe, steps=1)
     value, output = found
     value = value.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -152,7 +157,7 @@ def test_half_precision_storage_loses_little(sd15):
 def test_few_heads_at_a_time_give_the_same_probabilities(monkeypatch):
     query, key = torch.randn(256, 64), torch.randn(77, 64)
     together = torch.cat(list(attention_probabilities(query, key, heads=8, scale=0.35)))
-    monkeypatch.setattr("sdlab.attention.CPU_WORK_BYTES", 1)
+    monkeypatch.setattr("sdlab.instruments.attention.CPU_WORK_BYTES", 1)
     parts = list(attention_probabilities(query, key, heads=8, scale=0.35))
     assert len(parts) == 8
     torch.testing.assert_close(torch.cat(parts), together)
@@ -250,14 +255,14 @@ def test_without_guidance_all_rows_are_conditional(pipe):
         latents_of(pipe, [PROMPT, "a cat"], guidance_scale=1.0)
     assert maps.prompts == [PROMPT, "a cat"]
     assert {tensor.shape[1] for tensor in maps.select().values()} == {2}
-    with pytest.raises(SdlabError, match="guidance is off"), record_attention(pipe, guidance="uncond"):
+    with pytest.raises(SdlabError, match="guidance is off"), record_attention(pipe, rows="uncond"):
         latents_of(pipe, guidance_scale=1.0)
 
 
 def test_both_halves_are_the_unconditional_and_the_conditional(pipe):
     with (
-        record_attention(pipe, guidance="both") as both,
-        record_attention(pipe, guidance="uncond") as uncond,
+        record_attention(pipe, rows="both") as both,
+        record_attention(pipe, rows="uncond") as uncond,
         record_attention(pipe) as cond,
     ):
         latents_of(pipe, negative_prompt="red hair")
@@ -380,7 +385,7 @@ def test_no_hook_is_left_after_an_error_in_the_middle_of_a_step(pipe, error):
         raise error
 
     plain = latents_of(pipe)
-    broken = find_unet(pipe).up_blocks[1].register_forward_pre_hook(interrupt)
+    broken = unet_of(pipe).up_blocks[1].register_forward_pre_hook(interrupt)
     with pytest.raises(error), record_attention(pipe) as maps:
         latents_of(pipe)
     broken.remove()
@@ -412,9 +417,9 @@ def test_recordings_can_be_nested(pipe):
 
 
 def test_the_processors_are_not_touched(pipe):
-    before = dict(find_unet(pipe).attn_processors)
+    before = dict(unet_of(pipe).attn_processors)
     with record_attention(pipe):
-        assert all(found is before[name] for name, found in find_unet(pipe).attn_processors.items())
+        assert all(found is before[name] for name, found in unet_of(pipe).attn_processors.items())
 
 
 # other ways to run the U-Net
@@ -435,12 +440,12 @@ def test_sliced_attention_gives_the_same_maps(sd15):
 
 def test_a_lora_adapter_is_in_the_maps(tmp_path):
     pipe, seen = sd15_shaped(tmp_path), []
-    with record_attention(pipe, guidance="both") as base:
+    with record_attention(pipe, rows="both") as base:
         latents_of(pipe, steps=1)
     targets = ["to_q", "to_k", "to_v", "to_out.0"]
     pipe.unet.add_adapter(LoraConfig(r=4, init_lora_weights=False, target_modules=targets))
     adapted_latents = latents_of(pipe, steps=1)
-    with record_attention(pipe, guidance="both") as adapted, probabilities_by_identity(seen):
+    with record_attention(pipe, rows="both") as adapted, probabilities_by_identity(seen):
         assert torch.equal(latents_of(pipe, steps=1), adapted_latents)
     first = next(probabilities for probabilities in seen if probabilities.shape[-2:] == (256, 77))
     found, before = (maps[maps.layers[0]][0].flatten(-2).transpose(-1, -2) for maps in (adapted, base))
@@ -518,7 +523,7 @@ def test_full_size_takes_what_the_course_says():
 
 def test_too_much_is_refused_before_the_first_step(pipe):
     worked, needed = [], attention_bytes(pipe, num_inference_steps=3, reduce="none")
-    handle = find_unet(pipe).conv_in.register_forward_hook(lambda *_: worked.append(1))
+    handle = unet_of(pipe).conv_in.register_forward_hook(lambda *_: worked.append(1))
     try:
         with (
             record_attention(pipe, reduce="none", max_bytes=needed - 1),
@@ -546,7 +551,7 @@ def test_too_much_for_any_reduction_asks_for_fewer_layers(sd15):
         ({"layers": []}, "No attention layer fits 'nothing'"),
         ({"heads": "first"}, "heads='first' must be 'all'"),
         ({"reduce": "mean"}, "reduce='mean' must be 'sum'"),
-        ({"guidance": "all"}, "guidance='all' must be 'cond', 'uncond' or 'both'"),
+        ({"rows": "all"}, "rows='all' must be 'cond', 'uncond' or 'both'"),
         ({"steps": [-1]}, r"steps=\[-1\] must be whole numbers"),
         ({"steps": []}, r"steps=\[\] must be whole numbers"),
         ({"tokens": ["eyes"]}, r"tokens=\['eyes'\] must be whole numbers"),
@@ -590,7 +595,7 @@ def test_the_unets_self_attention_equals_attention_to_the_identity_matrix(pipe):
     seen = []
     layer = "mid_block.attentions.0.transformer_blocks.0.attn1"
     with (
-        record_self_attention(pipe, layer, heads="all", dtype=torch.float32, guidance="both") as maps,
+        record_self_attention(pipe, layer, heads="all", dtype=torch.float32, rows="both") as maps,
         probabilities_by_identity(seen),
     ):
         latents_of(pipe, steps=1)
@@ -667,7 +672,7 @@ def test_the_text_encoder_gets_its_fast_attention_back(pocket, error):
 
 
 def test_diffusers_still_names_its_attention_layers_so(pipe):
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     cross, own = attention_layers(unet, CROSS), attention_layers(unet, SELF)
     assert len(cross) == len(own) == sum(type(m).__name__ == "BasicTransformerBlock" for m in unet.modules())
     assert all(attn.is_cross_attention for attn in cross.values())
@@ -684,7 +689,7 @@ def test_layers_that_were_renamed_raise():
 
 @pytest.mark.parametrize("size", [(16, 16), (16, 24), (13, 11)])
 def test_the_sizes_inside_the_blocks_are_as_predicted(pipe, size):
-    unet, found = find_unet(pipe), {}
+    unet, found = unet_of(pipe), {}
     handles = [
         unet.get_submodule(name.partition(".transformer_blocks.")[0]).register_forward_pre_hook(
             lambda _m, args, name=name: found.update({name: tuple(args[0].shape[-2:])})

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from sdlab import SdlabError
-from sdlab.attention import record_attention, text_self_attention
-from sdlab.attention_plots import overlay, show_heat_maps, show_map_grid, show_text_attention, show_token_mass
-from sdlab.attention_words import split_words, token_positions
+from sdlab import SdlabError, token_positions
+from sdlab.figures import overlay, show_heat_maps, show_map_grid, show_text_attention, show_token_mass
+from sdlab.instruments import record_attention, text_self_attention
+from sdlab.prompts import split_words
 
 PROMPT = "a man with blue eyes and a blue-green shirt"
 

@@ -5,27 +5,33 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab import SdlabError, check_prompt, contact_sheet, draw, load_pipeline, show_images
-from sdlab.animation import animate
-from sdlab.attention import record_attention
-from sdlab.course_files import copy_course
-from sdlab.edit_attention import edit_attention, keep_maps
-from sdlab.evaluate import evaluate
-from sdlab.features import record_features
-from sdlab.image_to_image import inpaint, latent_mask, redraw
-from sdlab.input_pictures import prepare_image, prepare_mask
-from sdlab.judge import judge_images
-from sdlab.latent_space import decode, encode, psnr
-from sdlab.loop import start_noise, steps
-from sdlab.measured import read_measured
-from sdlab.notebooks import execute
-from sdlab.plotting import new_figure
-from sdlab.steering.checks import check_weight as check_adapter_strength
-from sdlab.steering.controlnet import load_controlnet
-from sdlab.steering.hypernetwork import Hypernetwork
-from sdlab.steering.lora import use_lora
-from sdlab.widgets import explore
-from sdlab.words import project, word_list
+from sdcourse.course_copy import copy_course
+from sdcourse.judging import judge_images
+from sdcourse.judging.evaluate import evaluate
+from sdcourse.lessons.lesson_05 import psnr
+from sdcourse.lessons.lesson_06 import project, word_list
+from sdcourse.lessons.lesson_12_measured import read_measured
+from sdcourse.notebooks import execute
+from sdlab import (
+    SdlabError,
+    check_prompt,
+    contact_sheet,
+    decode,
+    denoising_steps,
+    draw,
+    encode,
+    inpaint,
+    load_pipeline,
+    prepare_image,
+    redraw,
+    start_noise,
+)
+from sdlab.drawing import check_weight as check_adapter_strength
+from sdlab.figures import animate, explore, new_figure, show_images
+from sdlab.image_to_image import latent_mask
+from sdlab.images import prepare_mask
+from sdlab.instruments import edit_attention, keep_maps, record_attention, record_features
+from sdlab.steering import Hypernetwork, load_controlnet, use_lora
 
 PICTURE = Image.new("RGB", (128, 128), "grey")
 WHITE = Image.new("L", (128, 128), 255)
@@ -55,7 +61,7 @@ CASES = {
     "no picture": (lambda p, f: draw(p, "a cat", num_images=0), "num_images=0"),
     "seed of text": (lambda p, f: draw(p, "a cat", seed="one"), "seed='one'"),
     "unknown sampler": (lambda p, f: draw(p, "a cat", sampler="fast"), "'fast'"),
-    "steps of the loop": (lambda p, f: list(steps(p, "a cat", num_inference_steps=0)), "num_inference_steps=0"),
+    "steps of the loop": (lambda p, f: [*denoising_steps(p, "a cat", num_inference_steps=0)], "num_inference_steps=0"),
     "noise with a bad seed": (lambda p, f: start_noise(p, seed=None), "seed=None"),
     "unknown model": (lambda p, f: load_pipeline("poket"), "'poket'"),
     "folder without a model": (lambda p, f: load_pipeline(f), "model_index.json"),
@@ -77,7 +83,7 @@ CASES = {
     "judge of nothing": (lambda p, f: judge_images([torch.zeros(3)]), "(3,)"),
     "word not in the prompt": (lambda p, f: recorded(p).heat_map("dog"), "dog"),
     "attention of no layer": (lambda p, f: recorded(p, layers="nowhere"), "nowhere"),
-    "edit that is no function": (lambda p, f: in_context(edit_attention(p, 3)), "fn=3"),
+    "edit that is no function": (lambda p, f: in_context(edit_attention(p, 3)), "edit=3"),
     "maps kept for too long": (lambda p, f: keep_maps(until=2), "until=2"),
     "features of no part": (lambda p, f: in_context(record_features(p, "left_block")), "left_block"),
     "too few pictures to evaluate": (lambda p, f: evaluate(p, n=3), "n=3"),

@@ -6,22 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdlab.attributes import NAMES, VALUES, Attributes
-from sdlab.captions import (
+from sdcourse.portraits import NAMES, VALUES, caption, compose, draw_portrait, plan_portrait, truth_matrix
+from sdcourse.portraits.attributes import Attributes
+from sdcourse.portraits.captions import (
     COLOR_WORDS,
     SAY_ABSENT,
     SCENE_PHRASES,
     SCENE_TAGS,
     SUBJECT_WORDS,
-    caption,
     caption_corpus,
-    compose,
     swap_captions,
-    truth_matrix,
     word_fit,
 )
-from sdlab.portraits import draw_portrait, plan_portrait
-from sdlab.vocabulary import IMPRESSIONISTS, SECOND, tone_of
+from sdcourse.portraits.vocabulary import IMPRESSIONISTS, SECOND, tone_of
 
 PLANS = [plan_portrait(seed) for seed in range(300)]
 SECOND_PLANS = [plan_portrait(seed, world="second") for seed in range(300)]

@@ -3,7 +3,7 @@
 import pytest
 
 from lab_notebooks import NAMES, answers_in, checked, checks_of, read, wrong_answers_of
-from sdlab.checks import NotAttempted, Wrong
+from sdcourse.checks import NotAttempted, Wrong
 
 EXERCISES = [(name, exercise) for name in NAMES for exercise in checks_of(name).exercises]
 WRONG = [

@@ -7,10 +7,9 @@ import sys
 import pytest
 from PIL import Image
 
-from sdlab import load_pipeline
-from sdlab.cli import flatten, main
-from sdlab.doctor import Check, check_drawing, check_models, check_packages, check_python, required_packages
-from sdlab.drawing import draw
+from sdcourse.cli import flatten, main
+from sdcourse.doctor import Check, check_drawing, check_models, check_packages, check_python, required_packages
+from sdlab import draw, load_pipeline
 
 
 def test_draw_writes_the_picture_of_the_library(tiny_pipeline_original, tmp_path, capsys):
@@ -55,7 +54,7 @@ def test_a_cut_prompt_is_said_and_still_drawn(tiny_pipeline_original, tmp_path, 
 
 
 def test_no_command_shows_a_traceback(tmp_path):
-    command = [sys.executable, "-m", "sdlab.cli", "draw", "a cat", "--model", "poket"]
+    command = [sys.executable, "-m", "sdcourse.cli", "draw", "a cat", "--model", "poket"]
     run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
@@ -79,7 +78,7 @@ def test_evaluate_prints_one_json_object(capfd):
     scores = json.loads(capfd.readouterr().out)
     names = {"attributes", "joint", "binding", "held_out", "judge_on_renders", "vae", "clip", "memorisation"}
     assert names <= set(scores)
-    assert 0 <= scores["attributes"]["eyes"]["accuracy"] <= 1
+    assert 0 <= scores["attributes"]["eyes"]["share"] <= 1
 
 
 def test_nested_scores_become_dotted_lines():
@@ -109,7 +108,8 @@ def test_the_doctor_says_what_to_do():
 
 def test_the_doctor_compares_every_shipped_model():
     checks = check_models()
-    assert {"model pocket", "model clip", "model judge"} <= {check.name for check in checks}
+    names = {f"model {name}" for name in ["clip", "controlnet", "halves", "hypernetwork", "judge", "lora", "pocket"]}
+    assert {check.name for check in checks} == names
     assert [check for check in checks if check.remedy] == []
 
 

@@ -10,9 +10,9 @@ import nbformat
 import pytest
 
 from conftest import ROOT
-from sdlab.cli import main
-from sdlab.colab import bootstrap, is_bootstrap, place_cell, place_cells, settings_of
-from sdlab.notebooks import find_notebooks
+from sdcourse.cli import main
+from sdcourse.colab import bootstrap, is_bootstrap, place_cell, place_cells, settings_of
+from sdcourse.notebooks import find_notebooks
 
 NOTEBOOKS = find_notebooks([ROOT / folder for folder in ("course", "solutions", "labs")])
 IN_COLAB = """
@@ -122,7 +122,7 @@ def test_a_copy_that_is_not_published_says_so(tmp_path):
 
 
 def test_other_versions_are_reported_and_nothing_is_installed(monkeypatch, tmp_path, capsys):
-    from sdlab import colab, doctor
+    from sdcourse import colab, doctor
 
     monkeypatch.chdir(tmp_path)
     odd = [doctor.Check("peft", "0.1", "pip install 'peft>=0.18'"), doctor.Check("numpy", "2.1")]

@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab.checks.compare import difference
-from sdlab.checks.plain import NotPlain, plain
+from sdcourse.checks.compare import difference
+from sdcourse.checks.plain import NotPlain, plain
 
 GREY = Image.new("RGB", (4, 4), (100, 100, 100))
 
@@ -67,7 +67,7 @@ def test_what_is_not_plain_is_refused(value):
 
 
 def test_a_message_between_processes_comes_back_as_it_was():
-    from sdlab.grading.wire import BadMessage, decode, encode
+    from sdcourse.grading.wire import BadMessage, decode, encode
 
     sent = {"a": [1, 2.5, None, ..., True], 3: (torch.ones(2, 2, dtype=torch.bfloat16), torch.tensor(4)), "p": GREY}
     assert difference(decode(encode(sent)), sent) is None

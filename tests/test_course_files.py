@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT
-from sdlab.cli import main
-from sdlab.course_files import copy_course, find_material
-from sdlab.errors import SdlabError
+from sdcourse.cli import main
+from sdcourse.course_copy import copy_course, find_material
+from sdlab import SdlabError
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_the_wheel_draws_and_copies_the_course_outside_the_checkout(tmp_path):
     subprocess.run([*build, "install", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)], check=True)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
     for command in (["draw", "a cat", "--steps", "2"], ["course", "mine"]):
-        run = subprocess.run([sys.executable, "-m", "sdlab.cli", *command], cwd=tmp_path, env=environment,
+        run = subprocess.run([sys.executable, "-m", "sdcourse.cli", *command], cwd=tmp_path, env=environment,
                              capture_output=True, text=True)  # fmt: skip
         assert run.returncode == 0, run.stderr
     assert Image.open(tmp_path / "picture.png").size == (128, 128)

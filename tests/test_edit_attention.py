@@ -4,11 +4,9 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from sdlab import SdlabError
-from sdlab.adapters import attention_layers
-from sdlab.attention import record_attention
-from sdlab.attention_words import token_positions
-from sdlab.edit_attention import Place, edit_attention, keep_maps, scale_tokens
+from sdlab import SdlabError, attention_layers, token_positions
+from sdlab.instruments import edit_attention, keep_maps, record_attention, scale_tokens
+from sdlab.instruments.attention_edits import Place
 from test_attention import PROMPT, count_hooks, latents_of
 from tiny_pipeline import sd15_shaped
 

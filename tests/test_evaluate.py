@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.attributes import HELD_OUT_PAIRS, NAMES, VALUES
-from sdlab.errors import SdlabError
-from sdlab.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, score_pictures
-from sdlab.measures import rate, score_renders, thumbnails
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdcourse.judging import share
+from sdcourse.judging.evaluate import NAMED_ATTRIBUTES, evaluate, prompts, score_pictures
+from sdcourse.judging.scores import score_renders
+from sdcourse.portraits import HELD_OUT_PAIRS, NAMES, VALUES, draw_portrait, plan_portrait
+from sdlab import SdlabError
+from sdlab.images import thumbnails
 
 PLANS = [plan_portrait(60_000_000 + index, split="any") for index in range(60)]
 
 
 def test_the_wilson_interval_solves_its_own_equation():
     for right, n in ((98, 100), (3, 40), (0, 25), (25, 25)):
-        low, high = rate(right, n)["interval"]
+        low, high = share(right, n)["interval"]
         for bound in (low, high):
             if 0 < bound < 1:
                 distance = abs(right / n - bound) / math.sqrt(bound * (1 - bound) / n)
                 assert distance == pytest.approx(1.96, abs=0.02)
-    assert rate(0, 0) == {"accuracy": None, "n": 0, "interval": None}
+    assert share(0, 0) == {"share": None, "n": 0, "interval": None}
 
 
 @pytest.mark.parametrize("split", ["train", "held_out"])
@@ -60,8 +61,8 @@ def test_scores_count_what_was_named_and_nothing_else():
     wrong = [{"eyes": next(value for value in VALUES["eyes"] if value != named["eyes"])} for named in wanted]
     assert score_pictures(images, wanted)["attributes"]["eyes"]["n"] == 20
     assert score_pictures(images, wanted)["attributes"]["hat"]["n"] == 0
-    assert score_pictures(images, wanted)["joint"]["accuracy"] >= 0.9
-    assert score_pictures(images, wrong)["joint"]["accuracy"] <= 0.1
+    assert score_pictures(images, wanted)["joint"]["share"] >= 0.9
+    assert score_pictures(images, wrong)["joint"]["share"] <= 0.1
 
 
 def test_binding_counts_only_prompts_that_name_two_different_colors():
@@ -75,7 +76,7 @@ def test_binding_counts_only_prompts_that_name_two_different_colors():
 def test_the_judge_reads_renders_better_than_generated_pictures_could_need():
     scores = score_renders(PLANS)
     assert set(scores) == set(NAMES)
-    assert np.mean([item["accuracy"] for item in scores.values()]) > 0.98
+    assert np.mean([item["share"] for item in scores.values()]) > 0.98
 
 
 def test_thumbnail_distances_are_root_mean_squares():
@@ -94,7 +95,7 @@ def test_a_small_evaluation_has_every_part_of_the_report():
         assert name in scores
     assert {"looks", "few_steps", "words"} <= set(scores) and scores["world"] == "first"
     assert set(scores["attributes"]) == set(NAMES)
-    assert {"accuracy", "n", "interval"} <= set(scores["attributes"]["subject"])
+    assert {"share", "n", "interval"} <= set(scores["attributes"]["subject"])
     assert {"psnr", "judge_agreement"} <= set(scores["vae"])
     assert {"zero_shot", "swapped"} <= set(scores["clip"])
     groups = scores["clip"]["zero_shot_by_pairs"].values()

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from sdlab import SdlabError
-from sdlab.features import record_features
-from sdlab.unet_map import unet_table
+from sdlab.instruments import record_features, unet_table
 from test_attention import PROMPT, count_hooks, latents_of
 from tiny_pipeline import sd15_shaped
 
@@ -28,7 +27,7 @@ def test_a_feature_is_what_the_next_part_is_given(pipe):
     given = []
     handle = pipe.unet.mid_block.register_forward_pre_hook(lambda _m, args: given.append(args[0].clone()))
     last = f"down_blocks.{len(pipe.unet.down_blocks) - 1}"
-    with record_features(pipe, last, guidance="both") as features:
+    with record_features(pipe, last, rows="both") as features:
         latents_of(pipe)
     handle.remove()
     assert torch.equal(features[last], torch.stack(given))
@@ -61,7 +60,7 @@ def test_freeu_does_not_reach_into_what_was_recorded(sd15):
 
 
 def test_the_timestep_embedding_changes_from_step_to_step_only(pipe):
-    with record_features(pipe, "time_embedding", guidance="both") as features:
+    with record_features(pipe, "time_embedding", rows="both") as features:
         latents_of(pipe)
     embedding = features["time_embedding"]
     assert len(features.timesteps) == len(embedding) >= 3
@@ -72,8 +71,8 @@ def test_the_timestep_embedding_changes_from_step_to_step_only(pipe):
 
 def test_the_conditional_rows_are_the_second_half(pipe):
     with (
-        record_features(pipe, "mid_block", guidance="both") as both,
-        record_features(pipe, "mid_block", guidance="uncond") as uncond,
+        record_features(pipe, "mid_block", rows="both") as both,
+        record_features(pipe, "mid_block", rows="uncond") as uncond,
         record_features(pipe, "mid_block") as cond,
     ):
         latents_of(pipe, [PROMPT, "a cat"])

@@ -7,21 +7,22 @@ import pytest
 import torch
 
 from conftest import ROOT
-from sdlab import SdlabError
-from sdlab.faster import cache_text, channels_last, usable_kernels, use_kernel, with_dtype
-from sdlab.full_size import build_parts, count_flops, count_part, find_full_size, plan, random_pipeline
-from sdlab.full_size_figures import (
-    options_figure,
-    parts_figure,
-    paths_figure,
-    ratio_figure,
-    side_by_side,
-    work_figure,
+from sdcourse.lessons.lesson_12 import find_full_size, sizes_of
+from sdcourse.lessons.lesson_12_figures import (
+    plot_flow_paths,
+    plot_options,
+    plot_parts,
+    plot_ratios,
+    plot_work,
+    size_table,
 )
-from sdlab.measured import describe, measured_table, picture_seconds, read_measured, to_markdown
-from sdlab.newer_models import models_table, newer_models
-from sdlab.tables import Table
-from sdlab.timing import Meter, part_seconds, seconds, take_turns
+from sdcourse.lessons.lesson_12_measured import describe, measured_table, picture_seconds, read_measured, to_markdown
+from sdcourse.lessons.lesson_12_newer_models import models_table, newer_models
+from sdlab import SdlabError
+from sdlab.figures import Table
+from sdlab.instruments import Meter, build_parts, count_flops, count_part, part_seconds, random_pipeline, take_turns
+from sdlab.instruments.costs import seconds
+from sdlab.speedups import cache_text, channels_last, usable_kernels, use_kernel, with_dtype
 
 sys.path.insert(0, str(ROOT / "tests" / "benchmarks"))
 
@@ -35,7 +36,7 @@ def draw(pipe, steps: int = 3):
 
 @pytest.fixture(scope="module")
 def full():
-    return plan("sd15")
+    return sizes_of("sd15")
 
 
 def test_the_plan_of_sd15_has_the_published_counts(full):
@@ -55,7 +56,7 @@ def test_guidance_doubles_the_work_of_the_unet(full):
 
 
 def test_the_plan_of_a_pipeline_counts_its_own_weights(pocket):
-    found = plan(pocket)
+    found = sizes_of(pocket)
     assert found.parameters["unet"] == sum(weight.numel() for weight in pocket.unet.parameters())
     assert found.latents == (4, 16, 16)
 
@@ -83,7 +84,7 @@ def test_attention_grows_faster_than_the_area():
 
 def test_another_name_than_sd15_is_refused():
     with pytest.raises(SdlabError, match="no configs of 'sd9'"):
-        plan("sd9")
+        sizes_of("sd9")
 
 
 def test_a_random_pipeline_draws(sd15):
@@ -196,7 +197,7 @@ def test_the_meter_sees_memory_that_is_taken():
 def test_the_stored_measurement_is_complete():
     result = read_measured("cpu")
     assert result["weights"] == "random"
-    assert result["flops_unet_row"] == plan("sd15").flops["unet"]
+    assert result["flops_unet_row"] == sizes_of("sd15").flops["unet"]
     assert {"float32", "bfloat16", "attention recorded"} <= {row["variant"] for row in result["rows_measured"]}
     kept = next(row for row in result["rows_measured"] if "text kept" in row["variant"])
     assert kept["difference"] == 0
@@ -236,15 +237,15 @@ def test_a_table_shows_itself_as_text_and_as_escaped_html():
 
 
 def test_every_figure_says_what_it_shows(pocket, full):
-    small = plan(pocket, name="pocket")
+    small = sizes_of(pocket, name="pocket")
     work = dict.fromkeys((256, 512), full.kinds)
     spent = {"here": {"text_encoder": 1.0, "unet": 300.0, "vae": 2.0}}
     figures = [
-        ratio_figure(small, full, alt="ratios of sizes"),
-        work_figure(work, chosen=512, alt="work by kind"),
-        parts_figure(spent, alt="shares of time"),
-        options_figure({"plain": (2.0, 1.0, 3.0), "other": (1.0, 1.0, 1.0)}, alt="seconds by option"),
-        paths_figure([0.99, 0.7, 0.1], [0.14, 0.71, 0.99], alt="two paths"),
+        plot_ratios(small, full, alt="ratios of sizes"),
+        plot_work(work, chosen=512, alt="work by kind"),
+        plot_parts(spent, alt="shares of time"),
+        plot_options({"plain": (2.0, 1.0, 3.0), "other": (1.0, 1.0, 1.0)}, alt="seconds by option"),
+        plot_flow_paths([0.99, 0.7, 0.1], [0.14, 0.71, 0.99], alt="two paths"),
     ]
     assert all(figure.alt and len(figure.to_base64()) > 1000 for figure in figures)
-    assert "859,520,964" in repr(side_by_side(small, full))
+    assert "859,520,964" in repr(size_table(small, full))

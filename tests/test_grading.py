@@ -17,10 +17,10 @@ import psutil
 import pytest
 
 from hostile import LAB, ONE_ANSWER, make_submissions, read_from, short_course, solved
-from sdlab.cli import main
-from sdlab.grading.classroom import Classroom, Task, find_submissions
-from sdlab.grading.kernel import Limits
-from sdlab.grading.sandbox import sandbox_problem
+from sdcourse.cli import main
+from sdcourse.grading.classroom import Classroom, Task, find_submissions
+from sdcourse.grading.kernel import Limits
+from sdcourse.grading.sandbox import sandbox_problem
 
 NEEDS_SANDBOX = {"reads the solutions", "network", "writes outside", "kills its parent", "child process"}
 STUDENTS = [

@@ -5,8 +5,7 @@ import json
 import pytest
 import torch
 
-from sdlab.errors import SdlabError
-from sdlab.halves import (
+from sdcourse.lessons.lesson_02_denoisers import (
     HALVES_FOLDER,
     Denoiser,
     distance,
@@ -16,12 +15,13 @@ from sdlab.halves import (
     nearest,
     noise_loss,
     sample,
-    show_rows,
     training_log,
 )
-from sdlab.training import main
-from sdlab.training.common import load_settings
-from sdlab.training.halves import HalfTrainer
+from sdcourse.lessons.lesson_02_figures import show_rows
+from sdcourse.training.command import main
+from sdcourse.training.halves import HalfTrainer
+from sdcourse.training.settings import load_settings
+from sdlab import SdlabError
 from sdlab.weights import verify_weights
 
 shipped = pytest.mark.skipif(not (HALVES_FOLDER / "weights.json").exists(), reason="the weights are not in the package")

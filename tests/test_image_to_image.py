@@ -6,32 +6,22 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionInpaintPipeline
 from PIL import Image
 
-from sdlab import SdlabError, load_pipeline
-from sdlab.drawing import PromptWarning, use_sampler
+from sdcourse.judging import share
+from sdcourse.lessons.charts import plot_rates_along
+from sdcourse.lessons.lesson_10 import change_by_distance, pixels_of, redraw_panel, seam, steps_outside
+from sdcourse.lessons.lesson_10_figures import framed_mask, plot_strength
+from sdcourse.portraits import draw_portrait, plan_portrait
+from sdlab import SdlabError, decode, encode, inpaint, load_pipeline, prepare_image, redraw, use_sampler
 from sdlab.image_to_image import (
-    inpaint,
     late_timesteps,
     latent_mask,
     paste_back,
-    prepare_latents,
-    redraw,
+    prepare_image_latents,
     redraw_latents,
     start_step,
 )
-from sdlab.image_to_image_figures import (
-    change_by_distance,
-    framed_mask,
-    pixels_of,
-    rate_figure,
-    seam,
-    steps_outside,
-    strength_strip,
-)
-from sdlab.image_to_image_panel import redraw_panel
-from sdlab.input_pictures import prepare_image
-from sdlab.latent_space import count_calls, decode, encode
-from sdlab.measures import rate
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdlab.instruments import count_calls
+from sdlab.prompts import PromptWarning
 from tiny_pipeline import sd15_shaped
 
 PROMPT = "a man with blue eyes"
@@ -66,7 +56,7 @@ def library_of(kind, pipe):
 
 def ours(pipe, picture, *, mask=None, seed=3, **options):
     generators = [generator(seed)]
-    latents, noise = prepare_latents(pipe, [picture], generators)
+    latents, noise = prepare_image_latents(pipe, [picture], generators)
     return redraw_latents(pipe, latents, noise, [PROMPT], generators=generators, mask=mask, **options)
 
 
@@ -186,7 +176,7 @@ def test_inpainted_latents_are_those_of_the_library(pipe, portrait, picture, sam
 
 def test_outside_the_mask_the_latents_end_as_they_were(pipe, portrait, picture):
     cells = latent_mask(portrait.masks["hat"], pipe.vae_scale_factor)
-    latents, noise = prepare_latents(pipe, [picture], [generator()])
+    latents, noise = prepare_image_latents(pipe, [picture], [generator()])
     with use_sampler(pipe, "ddim"):
         result = redraw_latents(pipe, latents, noise, [PROMPT], strength=1.0, num_inference_steps=3, mask=cells)
     outside = cells.expand_as(latents) == 0
@@ -195,7 +185,7 @@ def test_outside_the_mask_the_latents_end_as_they_were(pipe, portrait, picture):
 
 
 def test_a_mask_of_everything_draws_from_the_noise_alone(pocket, picture):
-    latents, noise = prepare_latents(pocket, [picture], [generator()])
+    latents, noise = prepare_image_latents(pocket, [picture], [generator()])
     options = {"num_inference_steps": 3, "guidance_scale": 4.0}
     with use_sampler(pocket, "ddim"):
         everything = torch.ones_like(latents[:, :1])
@@ -262,17 +252,17 @@ def test_words_that_do_not_reach_the_picture_are_warned_of(pocket, picture):
 
 
 def test_the_strip_marks_the_start_of_every_picture(picture):
-    figure = strength_strip([picture] * 3, [0.0, 0.35, 1.0], num_inference_steps=20, alt="three pictures")
+    figure = plot_strength([picture] * 3, [0.0, 0.35, 1.0], num_inference_steps=20, alt="three pictures")
     said = [axis.get_xlabel() for axis in figure.axes[3:]]
     assert said == ["0 of 20 steps", "7 of 20 steps", "20 of 20 steps"]
     assert figure.axes[4].lines[0].get_xdata()[0] == 12.5
     with pytest.raises(SdlabError, match="1 pictures but 2 strengths"):
-        strength_strip([picture], [0.1, 0.2], num_inference_steps=20, alt="one picture")
+        plot_strength([picture], [0.1, 0.2], num_inference_steps=20, alt="one picture")
 
 
 def test_the_bars_of_the_rates_are_their_intervals():
-    rates = [rate(1, 10), rate(9, 10)]
-    figure = rate_figure([0, 1], {"kept": {"hair": rates}}, xlabel="strength", alt="two shares with bars")
+    rates = [share(1, 10), share(9, 10)]
+    figure = plot_rates_along([0, 1], {"kept": {"hair": rates}}, xlabel="strength", alt="two shares with bars")
     segments = figure.axes[0].collections[0].get_segments()
     for segment, item in zip(segments, rates, strict=True):
         assert segment[:, 1].tolist() == pytest.approx(item["interval"])

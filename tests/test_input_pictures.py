@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab import SdlabError
-from sdlab.input_pictures import prepare_image, prepare_mask, read_picture, to_rgb, uploaded_pictures
+from sdlab import SdlabError, prepare_image
+from sdlab.images import prepare_mask, read_picture, to_rgb, uploaded_pictures
 
 
 def color_at(picture, x=0.5, y=0.5):
@@ -132,7 +132,7 @@ def test_too_small_too_long_and_too_large_are_refused(monkeypatch):
     with pytest.raises(SdlabError, match="400 x 100 pixels: a square"):
         prepare_image(Image.new("RGB", (400, 100)))
     assert prepare_image(Image.new("RGB", (399, 100))).size == (128, 128)
-    monkeypatch.setattr("sdlab.input_pictures.MOST_PIXELS", 1000)
+    monkeypatch.setattr("sdlab.images.MOST_PIXELS", 1000)
     with pytest.raises(SdlabError, match="40 x 40 pixels: make it smaller"):
         prepare_image(as_bytes(Image.new("RGB", (40, 40))))
 

@@ -5,13 +5,15 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab.attributes import NAMES, VALUES
-from sdlab.errors import SdlabError
-from sdlab.judge import JUDGE_FOLDER, Judge, agreement, judge_images, load_judge
-from sdlab.portraits import draw_portrait, plan_portrait
-from sdlab.training.common import load_settings, step_generator, to_floats
-from sdlab.training.export import export_judge
-from sdlab.training.judge import JudgeObjective, damage_pictures, make_negatives
+from sdcourse.judging import agreement, judge_images, load_judge
+from sdcourse.judging.judge import JUDGE_FOLDER, Judge
+from sdcourse.portraits import NAMES, VALUES, draw_portrait, plan_portrait
+from sdcourse.training.export import export_judge
+from sdcourse.training.judge import JudgeObjective, damage_pictures, make_negatives
+from sdcourse.training.randomness import step_generator
+from sdcourse.training.settings import load_settings
+from sdlab import SdlabError
+from sdlab.images import to_floats
 from sdlab.weights import write_hashes
 
 shipped = pytest.mark.skipif(not JUDGE_FOLDER.exists(), reason="the judge's weights are not in the package")

@@ -4,27 +4,21 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.errors import SdlabError
-from sdlab.latent_figures import (
-    channels_figure,
-    line_figure,
-    reach_figure,
+from sdcourse.lessons.charts import plot_curves
+from sdcourse.lessons.lesson_05 import (
+    cells_for,
+    double_exposure,
+    from_tiles,
+    psnr,
     stripe_card,
     swatches,
     text_card,
-)
-from sdlab.latent_space import (
-    cells_for,
-    count_calls,
-    decode,
-    double_exposure,
-    encode,
-    from_tiles,
-    psnr,
     to_tiles,
-    unet_flops,
 )
-from sdlab.pipeline import load_pipeline
+from sdcourse.lessons.lesson_05_figures import plot_channels, plot_reach
+from sdlab import SdlabError, decode, encode, load_pipeline
+from sdlab.instruments import count_calls
+from sdlab.instruments.costs import unet_flops
 
 
 @pytest.fixture(scope="module")
@@ -146,10 +140,10 @@ def test_swatches_are_squares_side_by_side():
 def test_every_figure_keeps_its_alt_text():
     change = torch.rand(16, 16, generator=torch.Generator().manual_seed(0))
     figures = [
-        channels_figure(torch.randn(1, 4, 8, 8), np.zeros((64, 64, 3), np.uint8), alt="what is seen"),
-        reach_figure({"a": change, "b": change}, {"a": (3, 3, 1), "b": (2, 2, 4)}, alt="what is seen"),
-        line_figure([1, 2, 4], {"a": [1, 2, 3]}, alt="what is seen", xlabel="x", ylabel="y", log="x"),
-        line_figure([1, 2], {"a": [1, 2]}, alt="what is seen", xlabel="x", ylabel="y", log="y", points={"p": (1, 2)}),
+        plot_channels(torch.randn(1, 4, 8, 8), np.zeros((64, 64, 3), np.uint8), alt="what is seen"),
+        plot_reach({"a": change, "b": change}, {"a": (3, 3, 1), "b": (2, 2, 4)}, alt="what is seen"),
+        plot_curves([1, 2, 4], {"a": [1, 2, 3]}, alt="what is seen", xlabel="x", ylabel="y", log="x"),
+        plot_curves([1, 2], {"a": [1, 2]}, alt="what is seen", xlabel="x", ylabel="y", log="y", points={"p": (1, 2)}),
     ]
     assert [figure.alt for figure in figures] == ["what is seen"] * 4
     assert len({figure.to_base64() for figure in figures}) == 4

@@ -3,24 +3,19 @@
 import pytest
 import torch
 
-from sdlab.errors import SdlabError
-from sdlab.learning_curves import (
+from sdcourse.lessons.lesson_02 import (
     NOISE,
     all_sums,
     error,
     fit,
     make_network,
     noisy_points,
-    plot_data_sizes,
-    plot_fits,
-    plot_gaps,
-    plot_step,
-    plot_stops,
-    plot_sums,
     take,
     training_steps,
     wave,
 )
+from sdcourse.lessons.lesson_02_figures import plot_data_sizes, plot_fits, plot_gaps, plot_step, plot_stops, plot_sums
+from sdlab import SdlabError
 
 
 @pytest.fixture(scope="module")

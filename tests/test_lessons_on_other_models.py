@@ -10,11 +10,9 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from conftest import ROOT
-from sdlab import load_pipeline
-from sdlab.attention import record_attention
-from sdlab.loop import steps
-from sdlab.notebooks import execute
-from sdlab.unet_map import unet_table
+from sdcourse.notebooks import execute
+from sdlab import denoising_steps, load_pipeline
+from sdlab.instruments import record_attention, unet_table
 from tiny_pipeline import sd15_shaped
 
 LESSONS = sorted(file.stem for file in (ROOT / "course").glob("[0-9][0-9]_*.ipynb"))
@@ -65,6 +63,6 @@ def test_the_instruments_fit_the_shapes_of_sd15(real_shapes):
     with record_attention(pipe, "up_blocks.3") as maps:
         pipe("a man", num_inference_steps=1, output_type="latent")
     assert {maps[name].shape[-3:] for name in maps.layers} == {(77, 64, 64)}
-    *_, last = steps(pipe, "a man", num_inference_steps=1)
+    *_, last = denoising_steps(pipe, "a man", num_inference_steps=1)
     assert last.prev_sample.shape == (1, 4, 64, 64)
     assert unet_table(pipe)["conv_in"].input == (4, 64, 64)

@@ -4,25 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab.attributes import VALUES
-from sdlab.clip import image_features, load_clip
-from sdlab.errors import SdlabError
-from sdlab.judge import load_judge
-from sdlab.noising import (
-    as_pictures,
-    bells_figure,
-    clouds_figure,
-    curves_figure,
-    distance_from_gaussian,
-    draw_from,
-    recognition,
-    same_width,
-    scatter_figure,
-    spread_figure,
-)
-from sdlab.pipeline import load_pipeline
-from sdlab.portraits import draw_portrait, plan_portrait
-from sdlab.toys import swiss_roll
+from sdcourse.judging import image_features, load_clip, load_judge
+from sdcourse.lessons.charts import plot_correlations as scatter_figure
+from sdcourse.lessons.charts import plot_curve_panels as curves_figure
+from sdcourse.lessons.lesson_03 import distance_from_gaussian, draw_from, recognition, swiss_roll
+from sdcourse.lessons.lesson_03_figures import plot_bells, plot_point_clouds, plot_spread
+from sdcourse.portraits import VALUES, draw_portrait, plan_portrait
+from sdlab import SdlabError, load_pipeline
+from sdlab.images import as_pictures, same_width
 
 
 def normal(count: int, seed: int = 0) -> torch.Tensor:
@@ -109,10 +98,10 @@ def test_every_figure_keeps_its_alt_text():
     cloud, line = normal(50), [1.0, 2.0]
     figures = [
         curves_figure([0, 1], {"a": {"b": line}}, alt="a rising line", log=("a",), levels={"a": {"one": 1.0}}),
-        clouds_figure([cloud], ["t"], color_by=cloud[:, 0], alt="a rising line"),
-        bells_figure({"one": cloud[:, 0]}, 0.0, 1.0, alt="a rising line"),
+        plot_point_clouds([cloud], ["t"], color_by=cloud[:, 0], alt="a rising line"),
+        plot_bells({"one": cloud[:, 0]}, 0.0, 1.0, alt="a rising line"),
         scatter_figure({"a": (cloud[:, 0], cloud[:, 1])}, alt="a rising line", xlabel="x", ylabel="y"),
-        spread_figure({"a": cloud[:, 0], "b": cloud[:, 1]}, alt="a rising line", xlabel="x"),
+        plot_spread({"a": cloud[:, 0], "b": cloud[:, 1]}, alt="a rising line", xlabel="x"),
     ]
     assert [figure.alt for figure in figures] == ["a rising line"] * 5
     assert len({figure.to_base64() for figure in figures}) == 5

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import ROOT
 from notebook_images import compare_pictures, difference
-from sdlab.notebooks import execute, write
-from sdlab.plotting import show_images
+from sdcourse.notebooks import execute, write
+from sdlab.figures import show_images
 
 
 def picture_output(image: np.ndarray):

@@ -11,8 +11,8 @@ import pytest
 
 from conftest import ROOT
 from notebook_images import FORMATS
-from sdlab.colab import is_bootstrap
-from sdlab.notebooks import WIDGET_VIEW, clean, execute, find_notebooks, write
+from sdcourse.colab import is_bootstrap
+from sdcourse.notebooks import WIDGET_VIEW, clean, execute, find_notebooks, write
 
 STORED = find_notebooks([ROOT / "course", ROOT / "solutions"])
 LABS = find_notebooks([ROOT / "labs"])

@@ -67,8 +67,8 @@ def test_two_processes_at_once_draw_the_same_picture(tmp_path):
 
 def test_cells_out_of_order_end_in_pythons_own_name_error_and_a_second_run_works(tmp_path):
     nbformat = pytest.importorskip("nbformat")
+    from sdcourse.notebooks import execute
     from sdlab import SdlabError
-    from sdlab.notebooks import execute
 
     cells = [
         "picture.size",

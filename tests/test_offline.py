@@ -36,10 +36,10 @@ def test_the_block_really_blocks(tmp_path):
     "code",
     [
         "from sdlab import draw, load_pipeline\ndraw(load_pipeline(), 'a cat', num_inference_steps=2)",
-        "from sdlab.judge import load_judge\nload_judge()",
-        "from sdlab.cli import main\nsys.exit(main(['draw', 'a cat', '--steps', '2', '--out', 'cat.png']))",
-        "from sdlab.cli import main\nsys.exit(main(['portraits', '--n', '2']))",
-        "from sdlab.cli import main\nsys.exit(main(['doctor']))",
+        "from sdcourse.judging.judge import load_judge\nload_judge()",
+        "from sdcourse.cli import main\nsys.exit(main(['draw', 'a cat', '--steps', '2', '--out', 'cat.png']))",
+        "from sdcourse.cli import main\nsys.exit(main(['portraits', '--n', '2']))",
+        "from sdcourse.cli import main\nsys.exit(main(['doctor']))",
     ],
     ids=["draw", "judge", "draw command", "portraits command", "doctor command"],
 )

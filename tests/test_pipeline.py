@@ -15,8 +15,8 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from sdlab import SdlabError, check_prompt, draw, load_pipeline
-from sdlab.drawing import PromptWarning, check_strength, unknown_words, use_sampler, words_of
+from sdlab import SdlabError, check_prompt, count_parameters, draw, load_pipeline, use_sampler
+from sdlab.drawing import check_strength
 from sdlab.pipeline import (
     HUB_PARAMETERS,
     MODEL_FOLDERS,
@@ -26,7 +26,8 @@ from sdlab.pipeline import (
     find_folder,
     free_memory,
 )
-from sdlab.weights import count_parameters, verify_weights, write_hashes
+from sdlab.prompts import PromptWarning, unknown_words, words_of
+from sdlab.weights import verify_weights, write_hashes
 
 CPU = torch.device("cpu")
 
@@ -115,7 +116,7 @@ def test_sdlab_model_sets_the_default(tiny_pipeline_original):
 
 
 def test_importing_sdlab_does_not_import_torch():
-    run = run_python("import sys, sdlab, sdlab.cli; print(*{'torch', 'diffusers', 'matplotlib'} & set(sys.modules))")
+    run = run_python("import sys, sdlab, sdcourse.cli; print(*{'torch', 'diffusers', 'matplotlib'} & set(sys.modules))")
     assert run.stdout.strip() == "", run.stderr
 
 

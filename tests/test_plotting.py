@@ -9,9 +9,10 @@ import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sdlab import SdlabError
-from sdlab.plotting import COLORS, contact_sheet, new_figure, show_images, to_pictures
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdcourse.portraits import draw_portrait, plan_portrait
+from sdlab import SdlabError, contact_sheet
+from sdlab.figures import COLORS, new_figure, show_images
+from sdlab.images import to_pictures
 
 RED = np.full((128, 128, 3), (200, 30, 30), np.uint8)
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from sdcourse.lessons.lesson_08 import look_at, peak_inside
+from sdcourse.portraits import draw_portrait, plan_portrait
 from sdlab import SdlabError, load_pipeline
-from sdlab.pointing import look_at, peak_inside
-from sdlab.portraits import draw_portrait, plan_portrait
 
 
 @pytest.fixture(scope="module")

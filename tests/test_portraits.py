@@ -6,11 +6,21 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sdlab.attributes import HELD_OUT_PAIRS, NAMES, VALUES, Attributes, held_out_pair, sample_attributes
-from sdlab.errors import SdlabError
-from sdlab.portraits import DEFAULT_WORLD, REGIONS, WORLDS, draw_portrait, lattice, plan_portrait
-from sdlab.portraits.canvas import Canvas
-from sdlab.portraits.palette import EYES, HAIR, HAT, SHIRT
+from sdcourse.portraits import (
+    HELD_OUT_PAIRS,
+    NAMES,
+    REGIONS,
+    VALUES,
+    draw_portrait,
+    held_out_pair,
+    lattice,
+    plan_portrait,
+)
+from sdcourse.portraits.attributes import Attributes, sample_attributes
+from sdcourse.portraits.canvas import Canvas
+from sdcourse.portraits.palette import EYES, HAIR, HAT, SHIRT
+from sdcourse.portraits.worlds import DEFAULT_WORLD, WORLDS
+from sdlab import SdlabError
 
 
 def changed(plan, **values):
@@ -141,8 +151,9 @@ def test_a_sitter_in_no_painters_hand_looks_the_same_in_both_worlds():
     first, second = (draw_portrait(replace(plan, world=world), masks=True) for world in WORLDS)
     for name, mask in first.masks.items():
         np.testing.assert_array_equal(mask, second.masks[name])
-        if name == "eyes":
-            np.testing.assert_array_equal(first.image[mask] > 127, second.image[mask] > 127)
+    figure = ~first.masks["background"]
+    pixels = [portrait.image[figure].astype(float).ravel() for portrait in (first, second)]
+    assert np.corrcoef(*pixels)[0, 1] > 0.98  # the shades of shirt, hat, hair and eyes may differ
 
 
 def flat_canvas(level=140):

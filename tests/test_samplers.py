@@ -4,17 +4,9 @@ import diffusers
 import pytest
 import torch
 
-from sdlab.denoisers import PointDenoiser, exact_noise_pred
-from sdlab.errors import SdlabError
-from sdlab.samplers import (
-    choose_timesteps,
-    ddim_step,
-    ddpm_step,
-    euler_step,
-    pred_original_sample,
-    sample,
-    to_sigma,
-)
+from sdcourse.lessons.lesson_04 import PointDenoiser, exact_noise_pred
+from sdlab import SdlabError, ddim_step, ddpm_step, euler_step, sample
+from sdlab.samplers import choose_timesteps, pred_original_sample, to_sigma
 
 SCHEDULE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 ALPHAS = diffusers.DDPMScheduler(**SCHEDULE).alphas_cumprod

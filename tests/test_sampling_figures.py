@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from sdlab.sampling_figures import show_guidance, show_race, show_rows
+from sdcourse.lessons.lesson_09_figures import show_guidance, show_race
+from sdlab.figures import show_rows
 
 SQUARE = np.full((32, 32, 3), 120, np.uint8)
 

@@ -3,10 +3,11 @@
 import pytest
 import torch
 
+from sdcourse.judging.intervals import with_interval
+from sdcourse.judging.judge import Reading
+from sdcourse.lessons.lesson_09 import clipped, composition, contrast, differing, distance, score_guidance
+from sdcourse.portraits import draw_portrait, plan_portrait
 from sdlab import SdlabError
-from sdlab.judge import Reading
-from sdlab.portraits import draw_portrait, plan_portrait
-from sdlab.sampling_measures import clipped, composition, contrast, differing, distance, score_guidance, with_interval
 
 
 def noise(*shape, seed: int = 0) -> torch.Tensor:

@@ -11,35 +11,28 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 from torch import nn
 
-from sdlab import draw
-from sdlab.adapters import attention_layers
-from sdlab.attention import record_attention
-from sdlab.errors import SdlabError
-from sdlab.judge import load_judge
-from sdlab.loop import steps
-from sdlab.portraits import draw_portrait, plan_portrait
+from sdcourse.judging import is_momo, load_judge
+from sdcourse.judging.fifth_painter import train_reader
+from sdcourse.portraits import draw_momo, draw_portrait, momo_prompts, plan_momo, plan_outline, plan_portrait
+from sdcourse.portraits.fifth_painter import painted_caption, painted_prompts, plan_painted
+from sdcourse.portraits.momo import with_name
+from sdlab import SdlabError, attention_layers, denoising_steps, draw
+from sdlab.instruments import build_on_meta, record_attention
 from sdlab.steering import (
     SHIPPED,
+    WEIGHTS,
     Hypernetwork,
     add_lora,
-    draw_momo,
-    is_momo,
+    as_hint,
     load_controlnet,
-    momo_prompts,
     outline,
     outline_agreement,
-    plan_momo,
-    plan_outline,
     save_lora,
     use_controlnet,
     use_hypernetwork,
     use_lora,
 )
-from sdlab.steering.fifth_painter import painted_caption, painted_prompts, plan_painted, train_reader
-from sdlab.steering.hints import as_hint
-from sdlab.steering.lora import WEIGHTS, lora_shapes
-from sdlab.steering.momo import with_name
-from sdlab.unet_configs import build_on_meta
+from sdlab.steering.lora import lora_shapes
 
 WAYS = ("lora", "hypernetwork", "controlnet")
 PROMPT = "a cat with green eyes"
@@ -70,10 +63,10 @@ def attach(pocket, hint):
 
     def attach(way, strength=1.0):
         if way == "lora":
-            return use_lora(pocket, SHIPPED["lora"], strength=strength)
+            return use_lora(pocket, SHIPPED["lora"], scale=strength)
         if way == "hypernetwork":
-            return use_hypernetwork(pocket, Hypernetwork.load(SHIPPED["hypernetwork"]), strength=strength)
-        return use_controlnet(pocket, load_controlnet(SHIPPED["controlnet"]), hint, strength=strength)
+            return use_hypernetwork(pocket, Hypernetwork.load(SHIPPED["hypernetwork"]), scale=strength)
+        return use_controlnet(pocket, load_controlnet(SHIPPED["controlnet"]), hint, scale=strength)
 
     return attach
 
@@ -123,7 +116,7 @@ def test_all_instruments_work_on_a_steered_model(way, attach, pocket):
         picture = draw(pocket, PROMPT, seed=1, num_inference_steps=2)
         with record_attention(pocket) as maps:
             recorded = draw(pocket, PROMPT, seed=1, num_inference_steps=2)
-        *_, last = steps(pocket, PROMPT, seed=1, num_inference_steps=2)
+        *_, last = denoising_steps(pocket, PROMPT, seed=1, num_inference_steps=2)
     assert np.array_equal(np.asarray(picture), np.asarray(recorded))
     assert maps.steps and torch.isfinite(last.prev_sample).all()
 
@@ -171,7 +164,7 @@ def test_a_new_lora_is_the_base_model_and_only_it_gets_gradients(pocket, call):
 
 
 def test_lora_adds_b_times_a_to_the_weight(pocket):
-    with use_lora(pocket, SHIPPED["lora"], strength=0.7):
+    with use_lora(pocket, SHIPPED["lora"], scale=0.7):
         layer = pocket.unet.mid_block.attentions[0].transformer_blocks[0].attn2.to_v
         hidden = torch.randn(3, layer.in_features)
         down, up = layer.lora_A["lora"].weight, layer.lora_B["lora"].weight
@@ -251,7 +244,7 @@ def test_a_hypernetwork_changes_the_input_of_keys_and_values(pocket):
     hypernetwork = Hypernetwork.for_unet(pocket.unet)
     attn = pocket.unet.mid_block.attentions[0].transformer_blocks[0].attn2
     context = torch.randn(2, 77, 128)
-    with use_hypernetwork(pocket, hypernetwork, strength=0.5), torch.no_grad():
+    with use_hypernetwork(pocket, hypernetwork, scale=0.5), torch.no_grad():
         for part, projection in (("k", attn.to_k), ("v", attn.to_v)):
             mlp = hypernetwork.layers["128"][part].linear
             by_hand = nn.functional.linear(context + 0.5 * mlp(context), projection.weight)
@@ -361,7 +354,7 @@ def test_an_attached_controlnet_equals_the_pipeline_of_diffusers(pocket, hint):
         expected = theirs(
             PROMPT, hint, generator=torch.manual_seed(0), controlnet_conditioning_scale=strength, **options
         ).images
-        with use_controlnet(pocket, controlnet, hint, strength=strength):
+        with use_controlnet(pocket, controlnet, hint, scale=strength):
             ours = pocket(PROMPT, generator=torch.manual_seed(0), **options).images
         torch.testing.assert_close(ours, expected, atol=1e-5, rtol=1e-5)
 
@@ -482,7 +475,7 @@ def test_the_drawing_follows_the_hint_and_follows_another_one_when_it_is_swapped
 
 
 def test_a_hypernetwork_amplified_by_a_gain_is_the_same_as_that_strength():
-    from sdlab.training.steering import _amplified
+    from sdcourse.training.export_steering import _amplified
 
     torch.manual_seed(0)
     base, hidden = Hypernetwork([8]), torch.randn(2, 5, 8)
@@ -525,7 +518,7 @@ def predict(pipe, hypernetwork):
 
 
 def test_widening_changes_no_prediction_and_refuses_to_lose_anything(pocket):
-    from sdlab.training.adapters import widen
+    from sdcourse.training.hypernetwork import widen
 
     torch.manual_seed(0)
     small = Hypernetwork([32, 64, 128], ("attn2", "attn1"), expansion=2)

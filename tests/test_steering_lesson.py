@@ -7,29 +7,32 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab.drawing import DEFAULT_GUIDANCE
-from sdlab.errors import SdlabError
-from sdlab.portraits import plan_portrait
-from sdlab.steering import SHIPPED, Hypernetwork, add_lora, plan_momo, use_controlnet, use_hypernetwork, use_lora
-from sdlab.steering.figures import agreement_figure, curves_figure, learning_figure, picture_table, rates_figure
-from sdlab.steering.lessons import (
+from sdcourse.judging.intervals import mean_interval
+from sdcourse.lessons.charts import plot_marked_curves as curves_figure
+from sdcourse.lessons.charts import plot_rates
+from sdcourse.lessons.lesson_11 import (
     FEATURES,
     READ,
     WEIGHTS,
     Portraits,
     adapters_for,
     agreements,
-    count_flops,
     draw_along,
     entries,
     examine,
     hint_for,
     hint_signal,
     keep_rank,
-    mean_interval,
     new_controlnet,
     only,
 )
+from sdcourse.lessons.lesson_11_figures import plot_agreement, plot_learning
+from sdcourse.portraits import plan_momo, plan_portrait
+from sdlab import SdlabError
+from sdlab.drawing import DEFAULT_GUIDANCE
+from sdlab.figures import picture_table
+from sdlab.instruments.costs import total_flops as count_flops
+from sdlab.steering import SHIPPED, Hypernetwork, add_lora, use_controlnet, use_hypernetwork, use_lora
 
 
 @pytest.fixture(scope="module")
@@ -192,14 +195,14 @@ def test_every_row_of_a_picture_table_needs_its_columns():
 
 
 def test_the_figures_show_what_they_are_given():
-    rate = {"accuracy": 0.5, "n": 10, "interval": [0.2, 0.8]}
-    rates = rates_figure({"one": {"a": rate, "b": rate}}, alt="two bars of one half")
+    rate = {"share": 0.5, "n": 10, "interval": [0.2, 0.8]}
+    rates = plot_rates({"one": {"a": rate, "b": rate}}, alt="two bars of one half")
     assert [bar.get_height() for bar in rates.axes[0].patches] == [0.5, 0.5]
-    learning = learning_figure([3.0, 1.0], [2.0, 1.5, 1.0], every=1, alt="two falling curves")
+    learning = plot_learning([3.0, 1.0], [2.0, 1.5, 1.0], every=1, alt="two falling curves")
     assert list(learning.axes[1].lines[0].get_xdata()) == [0, 1, 2]
     curves = curves_figure({"a": [1.0, 0.1]}, alt="one falling curve", xlabel="x", ylabel="y", log=True)
     assert curves.axes[0].get_yscale() == "log" and list(curves.axes[0].lines[0].get_xdata()) == [1, 2]
-    dots = agreement_figure({"with": np.array([0.5, 0.7]), "without": np.array([0.1, 0.2])}, alt="two rows of dots")
+    dots = plot_agreement({"with": np.array([0.5, 0.7]), "without": np.array([0.1, 0.2])}, alt="two rows of dots")
     assert [label.get_text() for label in dots.axes[0].get_yticklabels()] == ["with", "without"]
 
 

@@ -6,7 +6,8 @@ import sys
 SESSION = """
 from IPython.core.interactiveshell import InteractiveShell
 shell = InteractiveShell.instance()
-cells = ["from sdlab.checks.lab_01 import check", "def predict_distance(a, b, c, d):\\n    raise NotImplementedError",
+cells = ["from sdcourse.checks.lab_01 import check",
+         "def predict_distance(a, b, c, d):\\n    raise NotImplementedError",
          "check.predict_distance(predict_distance)", "predict_distance(1, 2, 3, 4)", "raise NotImplementedError",
          "predict_distance = lambda x, rate, bend, n: x * (1 + rate * bend) ** n",
          "check.predict_distance(predict_distance)",

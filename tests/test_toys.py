@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from sdlab.errors import SdlabError
-from sdlab.toys import clusters, swiss_roll
+from sdcourse.lessons.lesson_03 import clusters, swiss_roll
+from sdlab import SdlabError
 
 
 @pytest.mark.parametrize("make", [swiss_roll, clusters])
@@ -22,7 +22,7 @@ def test_the_seed_decides_the_points(make):
 
 
 def test_the_spiral_is_filled_evenly_along_its_length():
-    from sdlab.toys import _spiral
+    from sdcourse.lessons.lesson_03 import _spiral
 
     path = _spiral(torch.linspace(0, 1, 1001))
     lengths = path.diff(dim=0).norm(dim=1)

@@ -21,36 +21,36 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import CLIPModel, CLIPTextModel
 
-from sdlab.attributes import NAMES, VALUES
-from sdlab.captions import SUBJECT_WORDS, caption
-from sdlab.errors import SdlabError
-from sdlab.evaluate import evaluate
-from sdlab.measures import world_of_model
-from sdlab.pipeline import MODEL_FOLDERS, load_pipeline
-from sdlab.steering import Hypernetwork
-from sdlab.steering.momo import STRANGERS
-from sdlab.training import main, make_parser
-from sdlab.training.adapters import OTHER_NAMES, HypernetworkStage, LoraStage, StyleLoraStage
-from sdlab.training.card import write_card
-from sdlab.training.chain import SHARES, Link, make_chain, run_chain
-from sdlab.training.checkpoints import load_checkpoint, load_state, load_weights
-from sdlab.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes, padded_ids
-from sdlab.training.common import SETTINGS_FOLDER, load_settings, step_generator, step_rng, to_bytes, to_floats
-from sdlab.training.controlnet import ControlNetStage, make_controlnet, wear
-from sdlab.training.data import draw_fresh, load_data, make_data, world_of
-from sdlab.training.denoised import denoise, load_denoised
-from sdlab.training.latents import centre_latents, load_latents, measure_latents
-from sdlab.training.log import append_log, forget_after, plot_log, read_log
-from sdlab.training.loop import Trainer, make_accelerator
-from sdlab.training.optimizers import make_optimizer
-from sdlab.training.report import find_failures
-from sdlab.training.restore import restore_adapters
-from sdlab.training.reward import RewardStage
-from sdlab.training.schedule import Schedule
-from sdlab.training.steering import export_steering
-from sdlab.training.tokenizer import END, START, decode, load_tokenizer
-from sdlab.training.unet import UnetStage, min_snr_weights, text_encoder_of
-from sdlab.training.vae import (
+from sdcourse.judging.evaluate import evaluate
+from sdcourse.judging.scores import world_of_model
+from sdcourse.portraits import NAMES, VALUES, caption
+from sdcourse.portraits.captions import SUBJECT_WORDS
+from sdcourse.portraits.momo import STRANGERS
+from sdcourse.training.card import write_card
+from sdcourse.training.chain import SHARES, Link, make_chain, run_chain
+from sdcourse.training.checkpoints import load_checkpoint, load_state, load_weights
+from sdcourse.training.clip import UNNAMED, ClipStage, choice_captions, load_trained_clip, named_codes, padded_ids
+from sdcourse.training.command import main, make_parser
+from sdcourse.training.controlnet import ControlNetStage, wear
+from sdcourse.training.data import draw_fresh, load_data, make_data, world_of
+from sdcourse.training.denoise import denoise
+from sdcourse.training.encode import centre_latents, measure_latents
+from sdcourse.training.export_steering import export_steering
+from sdcourse.training.hypernetwork import HypernetworkStage
+from sdcourse.training.latents import load_denoised, load_latents
+from sdcourse.training.log import append_log, forget_after, plot_log, read_log
+from sdcourse.training.loop import Trainer, make_accelerator
+from sdcourse.training.lora import OTHER_NAMES, LoraStage, StyleLoraStage
+from sdcourse.training.optimizers import make_optimizer
+from sdcourse.training.randomness import step_generator, step_rng
+from sdcourse.training.report import find_failures
+from sdcourse.training.restore import restore_adapters
+from sdcourse.training.reward import RewardStage
+from sdcourse.training.schedule import Schedule
+from sdcourse.training.settings import SETTINGS_FOLDER, load_settings
+from sdcourse.training.tokenizer import END, START, decode, load_tokenizer
+from sdcourse.training.unet import UnetStage, min_snr_weights, text_encoder_of
+from sdcourse.training.vae import (
     VaeStage,
     crop_corners,
     gram_matrix,
@@ -60,6 +60,10 @@ from sdlab.training.vae import (
     noise_share,
     picture_psnr,
 )
+from sdlab import SdlabError, load_pipeline
+from sdlab.images import to_bytes, to_floats
+from sdlab.pipeline import MODEL_FOLDERS
+from sdlab.steering import Hypernetwork, make_controlnet
 from sdlab.weights import verify_weights
 
 PORTRAITS = 12
@@ -172,7 +176,7 @@ def test_worker_processes_do_not_change_the_training(home):
 def test_a_run_killed_in_the_middle_goes_on_to_the_same_state(home):
     settings = [*TINY_VAE, "save_seconds=0.0"]
     command = stage_command("vae", settings, 400, "--run", "runs/killed", "--threads", "1", "--cpu")
-    with subprocess.Popen([sys.executable, "-m", "sdlab.training", *command], stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([sys.executable, "-m", "sdcourse.training", *command], stdout=subprocess.DEVNULL) as process:
         wait_for(lambda: any(entry["step"] >= 3 for entry in read_log("runs/killed")), process)
         process.kill()
     reached = load_checkpoint("runs/killed")["step"]
@@ -196,7 +200,7 @@ def wait_for(condition, process, *, seconds=60):
 def test_two_processes_train_one_model_and_go_on_where_one_stopped(home):
     assert run_stage("vae", TINY_VAE, 1, "--run", "runs/two") == 0
     command = stage_command("vae", TINY_VAE, 2, "--run", "runs/two", "--processes", "2", "--cpu", "--threads", "1")
-    program = [sys.executable, "-m", "sdlab.training"]
+    program = [sys.executable, "-m", "sdcourse.training"]
     subprocess.run([*program, *command], check=True, timeout=120, stdout=subprocess.DEVNULL)
     last = read_log("runs/two")[-1]
     assert last["step"] == 2
@@ -505,7 +509,7 @@ def test_crops_can_begin_on_the_grid_of_the_latents():
 
 
 def test_a_texture_that_repeats_in_every_latent_cell_cannot_be_carried():
-    """Why the strokes of the second world repeat every two cells (see sdlab.portraits.lattice)."""
+    """Why the strokes of the second world repeat every two cells (see sdcourse.portraits.lattice)."""
     torch.manual_seed(0)
     settings = load_settings("vae", overrides=[*TINY_VAE])
     vae = make_vae(settings).eval()
@@ -582,7 +586,7 @@ def test_a_controlnet_can_start_as_diffusers_makes_it(home):
         if name.endswith("weight") and not weight.any() and weight.ndim == 4
     ]
     assert len(zero) == 14 and sum("cond_embedding" in name for name in zero) == 1
-    with pytest.raises(SdlabError, match="must be he or diffusers"):
+    with pytest.raises(SdlabError, match="must be 'he' or 'diffusers'"):
         make_controlnet(unet, hint_start="zero")
 
 
@@ -625,7 +629,7 @@ def test_the_text_encoder_of_the_pipeline_is_the_text_tower_of_clip(home):
 
 
 def test_unnamed_attributes_are_left_out_of_the_text_loss():
-    from sdlab.captions import compose
+    from sdcourse.portraits import compose
 
     codes = named_codes([compose({"subject": "woman", "glasses": "yes"}, "lady")])
     assert codes.tolist() == [[1, UNNAMED, UNNAMED, UNNAMED, UNNAMED, 1, UNNAMED, UNNAMED]]
@@ -729,7 +733,7 @@ def test_errors_around_the_eyes_weigh_more_also_in_mirrored_pictures(home):
 def test_the_unet_reads_captions_that_say_what_is_absent_as_often_as_asked(home, monkeypatch):
     said = []
     monkeypatch.setattr(
-        "sdlab.training.unet.caption", lambda plan, rng, **given: said.append(given) or caption(plan, rng, **given)
+        "sdcourse.training.unet.caption", lambda plan, rng, **given: said.append(given) or caption(plan, rng, **given)
     )
     settings = load_settings("unet", overrides=[*TINY_UNET, "judge=''", "absent_said=0.6"])
     stage, said[:] = UnetStage(settings, torch.device("cpu")), []

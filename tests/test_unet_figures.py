@@ -4,20 +4,18 @@ import pytest
 import torch
 from PIL import Image
 
-from sdlab import SdlabError, load_pipeline
-from sdlab.features import record_features
-from sdlab.unet_figures import (
-    edit_skips,
+from sdcourse.lessons.charts import show_bars
+from sdcourse.lessons.lesson_07_figures import (
     levels,
     map_names,
-    show_bars,
     show_channels,
     show_embeddings,
     show_feature_maps,
     show_sizes,
     similarities,
 )
-from sdlab.unet_map import unet_table
+from sdlab import SdlabError, load_pipeline
+from sdlab.instruments import edit_skips, record_features, unet_table
 
 
 @pytest.fixture(scope="module")

@@ -7,9 +7,8 @@ import torch
 from peft import LoraConfig
 
 from sdlab import SdlabError, load_pipeline
-from sdlab.unet_configs import CONFIGS, build_on_meta
-from sdlab.unet_drawing import draw_unet
-from sdlab.unet_map import unet_table
+from sdlab.figures import draw_unet
+from sdlab.instruments import CONFIGS, build_on_meta, unet_table
 from tiny_pipeline import sd15_shaped, sdxl_shaped
 
 

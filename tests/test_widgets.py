@@ -6,9 +6,8 @@ import time
 import pytest
 from PIL import Image
 
-from sdlab.errors import SdlabError
-from sdlab.plotting import new_figure
-from sdlab.widgets import explore
+from sdlab import SdlabError
+from sdlab.figures import explore, new_figure
 
 WIDTHS = [300, 400, 500]
 

@@ -2,11 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from sdlab import load_pipeline
-from sdlab.errors import SdlabError
-from sdlab.plotting import CourseFigure
-from sdlab.word_figures import NearestPanel, matching_figure, pairs_figure, shares_figure
-from sdlab.words import (
+from sdcourse.lessons.charts import plot_share_bars
+from sdcourse.lessons.lesson_06 import (
     CARRIERS,
     PERSON_CARRIERS,
     attention_input_and_output,
@@ -21,9 +18,12 @@ from sdlab.words import (
     project,
     rank_agreement,
     static_vectors,
-    text_transformer,
     word_list,
 )
+from sdcourse.lessons.lesson_06_figures import NearestPanel, plot_matching, plot_pairs
+from sdlab import SdlabError, load_pipeline
+from sdlab.compat import text_transformer
+from sdlab.figures import CourseFigure
 
 
 @pytest.fixture(scope="module")
@@ -169,12 +169,12 @@ def test_the_distance_of_two_meanings_is_that_of_their_centres():
 def test_the_figures_of_the_lesson_are_course_figures(vectors):
     words = word_list()
     groups = pair_groups(cosine(vectors, centred=True), words)
-    rates = {"style": {"accuracy": 0.7, "n": 10, "interval": [0.5, 0.9]}}
+    rates = {"style": {"share": 0.7, "n": 10, "interval": [0.5, 0.9]}}
     pictures = [np.zeros((8, 8, 3), dtype=np.uint8)] * 2
     for figure in (
-        pairs_figure(groups, alt="strips of dots, one for each group"),
-        shares_figure(rates, chance=0.5, alt="one bar at 70 percent"),
-        matching_figure({"": torch.eye(2)}, pictures, ["a cat", "a dog"], alt="a bright diagonal of two"),
+        plot_pairs(groups, alt="strips of dots, one for each group"),
+        plot_share_bars(rates, chance=0.5, alt="one bar at 70 percent"),
+        plot_matching({"": torch.eye(2)}, pictures, ["a cat", "a dog"], alt="a bright diagonal of two"),
         NearestPanel(words, {"contextual": vectors})("man", "contextual"),
         NearestPanel(words, {"contextual": vectors}, projections=("umap",))("man", "contextual", "umap"),
     ):

@@ -25,11 +25,9 @@ from diffusers import DDIMScheduler
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from sdlab import load_pipeline
-from sdlab.attention import record_attention
+from sdlab.compat import quiet
+from sdlab.instruments import Meter, build_on_meta, record_attention
 from sdlab.pipeline import choose_device
-from sdlab.quiet import quiet
-from sdlab.timing import Meter
-from sdlab.unet_configs import build_on_meta
 from tiny_pipeline import sd15_shaped
 
 PROMPT, WORD = "a man with blue eyes", "eyes"

@@ -6,9 +6,9 @@
 
 Nothing is downloaded; where sdlab is not installed, set PYTHONPATH=utils. On a CPU that others use too, give it time
 with --minutes 60 (processor time is what counts there, not the clock). DATE-DEVICE.json and .md go to
-utils/sdlab/measured (or --out), where lesson 12 finds them; they are written anew after every variant, so a run that is
-cut off keeps what it has. A variant that cannot run on this device is noted with the reason. Every variant answers the
-same input, and must give the same answer up to rounding.
+utils/sdcourse/measured (or --out), where lesson 12 finds them; they are written anew after every variant, so a run
+that is cut off keeps what it has. A variant that cannot run on this device is noted with the reason. Every variant
+answers the same input, and must give the same answer up to rounding.
 """
 
 import argparse
@@ -32,15 +32,14 @@ import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from sdlab import draw, load_pipeline
-from sdlab.attention import record_attention
-from sdlab.faster import cache_text, channels_last, use_kernel
-from sdlab.full_size import plan, random_pipeline
-from sdlab.loop import encode_prompt
-from sdlab.measured import FOLDER, to_markdown
+from sdcourse.lessons.lesson_12 import sizes_of
+from sdcourse.lessons.lesson_12_measured import FOLDER, to_markdown
+from sdlab import draw, encode_prompt, load_pipeline
+from sdlab.compat import quiet
+from sdlab.instruments import Meter, part_seconds, random_pipeline, record_attention, take_turns
+from sdlab.instruments.costs import now
 from sdlab.pipeline import choose_device
-from sdlab.quiet import quiet
-from sdlab.timing import Meter, now, part_seconds, take_turns
+from sdlab.speedups import cache_text, channels_last, use_kernel
 
 PROMPT = "a man with blue eyes"
 GUIDANCE = 7.5
@@ -123,7 +122,7 @@ class Bench:
     def __init__(self, options, device: torch.device):
         self.options, self.device = options, device
         self.pipe = make_pipeline(options.size, device)
-        self.plan = plan("sd15" if options.size == "sd15" else self.pipe, name=options.size)
+        self.plan = sizes_of("sd15" if options.size == "sd15" else self.pipe, name=options.size)
         generator = torch.Generator().manual_seed(0)
         self.latents = torch.randn((2, *self.plan.latents), generator=generator)
         self.references = {}

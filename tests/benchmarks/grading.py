@@ -13,9 +13,9 @@ from pathlib import Path
 from nbclient import NotebookClient
 
 from hostile import make_submissions, short_course
-from sdlab.grading.classroom import Classroom, Task, find_submissions
-from sdlab.grading.kernel import Limits
-from sdlab.grading.submission import Rejected, read_notebook
+from sdcourse.grading.classroom import Classroom, Task, find_submissions
+from sdcourse.grading.kernel import Limits
+from sdcourse.grading.submission import Rejected, read_notebook
 
 SLOW = {"endless loop", "loop that swallows interrupts", "endless cell"}
 STOPS_A_KERNEL = {"exit", "exit in the cell", "kills its parent", "memory bomb", "polite exit"}

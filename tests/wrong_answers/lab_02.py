@@ -5,7 +5,7 @@ from statistics import median
 
 import torch
 
-from sdlab.halves import distance
+from sdcourse.lessons.lesson_02_denoisers import distance
 
 
 def stop_by_hindsight(validation_errors, patience, min_drop):

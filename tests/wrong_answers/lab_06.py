@@ -7,8 +7,8 @@ from itertools import pairwise
 import torch
 from torch.nn.functional import cosine_similarity, cross_entropy, normalize
 
-from sdlab.attributes import VALUES
-from sdlab.checks.lab_06 import join
+from sdcourse.checks.lab_06 import join
+from sdcourse.portraits import VALUES
 
 
 def learning(*, weight=lambda words, word: words[word], mark="</w>", choose=max, update=True, extra=0):

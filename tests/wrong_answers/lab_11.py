@@ -188,7 +188,7 @@ def merge_in_place(weights, lora, strength):
 
 
 def merge_the_shipped_lora(weights, lora, strength):
-    from sdlab.checks.lab_11 import attention_weights, shipped_lora
+    from sdcourse.checks.lab_11 import attention_weights, shipped_lora
 
     merged = merge()(weights | attention_weights(), shipped_lora(), strength)
     return {name: merged[name] for name in weights}

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from sdlab.checks.patients import CASES
+from sdcourse.checks.lab_12_patients import CASES
 
 
 def flops(times=2, products=2, kv=2, out=1, rows=None, share=lambda heads: 1):
@@ -89,7 +89,7 @@ def loop_tests(record, pipe, close):
     """Test what comes after the U-Net: guidance, schedule, VAE."""
     from diffusers import DDIMScheduler
 
-    from sdlab.loop import decode_latents
+    from sdlab.latents import decode_latents
 
     scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
     scheduler.set_timesteps(len(record["timesteps"]))
@@ -111,7 +111,7 @@ def diagnose_the_loop_only(record, pipe):
 
 
 def diagnose_the_unet_first(record, pipe):
-    from sdlab.loop import encode_prompt, predict_noise
+    from sdlab import encode_prompt, predict_noise
 
     embeds, _ = encode_prompt(pipe, record["prompt"])
     healthy = predict_noise(pipe, record["latents"][-2:-1], record["timesteps"][-1], embeds)[1]
@@ -121,7 +121,7 @@ def diagnose_the_unet_first(record, pipe):
 
 
 def diagnose_bit_for_bit(record, pipe):
-    from sdlab.loop import encode_prompt, predict_noise
+    from sdlab import encode_prompt, predict_noise
 
     embeds, _ = encode_prompt(pipe, record["prompt"])
     healthy = predict_noise(pipe, record["latents"][:1], record["timesteps"][0], embeds)[1]

@@ -1,4 +1,4 @@
-"""Inside Stable Diffusion: the small package under the course.
+"""Inside Stable Diffusion: a small package around a real diffusers pipeline.
 
 ``import sdlab`` is light; torch and diffusers are imported by the first call that needs them.
 """
@@ -12,9 +12,32 @@ __version__ = "0.1.0"
 _LAZY = {
     "load_pipeline": "pipeline",
     "draw": "drawing",
-    "check_prompt": "drawing",
-    "show_images": "plotting",
-    "contact_sheet": "plotting",
+    "seeded_generators": "drawing",
+    "check_prompt": "prompts",
+    "token_positions": "prompts",
+    "SAMPLERS": "samplers",
+    "use_sampler": "samplers",
+    "ddpm_step": "samplers",
+    "ddim_step": "samplers",
+    "euler_step": "samplers",
+    "sample": "samplers",
+    "steps": "denoising",
+    "encode_prompt": "denoising",
+    "start_noise": "denoising",
+    "predict_noise": "denoising",
+    "guide": "denoising",
+    "noise_predictor": "denoising",
+    "encode": "latents",
+    "decode": "latents",
+    "redraw": "image_to_image",
+    "inpaint": "image_to_image",
+    "prepare_image": "images",
+    "contact_sheet": "images",
+    "attention_layers": "compat",
+    "count_parameters": "weights",
+    "show_images": "figures",
+    "explore": "figures",
+    "drawing_panel": "figures",
 }
 __all__ = ["SdlabError", "__version__", *_LAZY]
 

@@ -1,28 +1,16 @@
 """Draw pictures with a pipeline: seed, steps, guidance and sampler have their defaults here, in one place."""
 
-import functools
+import math
 import numbers
-import re
 import warnings
-from contextlib import contextmanager
-from pathlib import Path
 
+from .compat import quiet
 from .errors import SdlabError
-from .quiet import quiet
+from .prompts import PromptWarning, check_prompt
+from .samplers import use_sampler
 
 DEFAULT_STEPS = 20
 DEFAULT_GUIDANCE = 2.5
-SAMPLERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "pndm": "PNDMScheduler",
-    "dpm": "DPMSolverMultistepScheduler",
-}
-
-
-class PromptWarning(UserWarning):
-    """Something in the prompt will not reach the picture."""
 
 
 def draw(
@@ -90,86 +78,8 @@ def seeded_generators(seed: int, count: int) -> list:
     return [torch.Generator("cpu").manual_seed(seed + index) for index in range(count)]
 
 
-@contextmanager
-def use_sampler(pipe, sampler: str | None = None):
-    """Give ``pipe`` a fresh scheduler of the kind ``sampler``, a name of ``SAMPLERS``; restore its own at the end."""
-    import diffusers
-
-    if sampler is not None and sampler not in SAMPLERS:
-        raise SdlabError(f"There is no sampler {sampler!r}: use one of {', '.join(SAMPLERS)}.")
-    own = pipe.scheduler
-    kind = getattr(diffusers, SAMPLERS[sampler]) if sampler else type(own)
-    try:
-        options = {"skip_prk_steps": True} if sampler == "pndm" else {}  # as in Stable Diffusion's own PNDM
-        pipe.scheduler = kind.from_config(own.config, **options)
-        yield pipe
-    finally:
-        pipe.scheduler = own
-
-
-def check_prompt(pipe, prompt: str) -> list[str]:
-    """Return one sentence for each thing in ``prompt`` that will not reach the picture; empty if all does.
-
-    Two things are found: words cut off because the text encoder reads only so many tokens (77 with start and
-    end), and words that no training caption contains (where the model lists its words, as the pocket model does).
-    Raises SdlabError for an empty prompt.
-    """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise SdlabError(f"prompt={prompt!r} is empty: say what to draw, for example 'a man with blue eyes'.")
-    sentences = []
-    limit = pipe.tokenizer.model_max_length
-    with quiet(progress=True):
-        kept, cut = split_prompt(pipe.tokenizer, prompt)
-    if cut:
-        sentences.append(
-            f"The prompt is longer than the {limit} tokens the model reads; it ends after "
-            f"'{_tail(kept)}', and this is cut off: '{cut}'."
-        )
-    unknown = unknown_words(kept, known_words(pipe.name_or_path))
-    if unknown:
-        sentences.append(
-            f"In training the model has never seen {', '.join(map(repr, unknown))}: it can only guess."
-        )
-    return sentences
-
-
-def split_prompt(tokenizer, prompt: str) -> tuple[str, str]:
-    """Return the part of ``prompt`` that fits into the tokenizer's window, and the words that are cut off."""
-    words = prompt.split()
-    low, high = 0, len(words)
-    while low < high:  # the largest number of words whose tokens, with start and end, fit
-        middle = (low + high + 1) // 2
-        if _count_tokens(tokenizer, " ".join(words[:middle])) <= tokenizer.model_max_length:
-            low = middle
-        else:
-            high = middle - 1
-    return " ".join(words[:low]), " ".join(words[low:])
-
-
-def _count_tokens(tokenizer, text: str) -> int:
-    return len(tokenizer.tokenize(text)) + 2
-
-
-def _tail(text: str, count: int = 3) -> str:
-    return " ".join(text.split()[-count:])
-
-
-@functools.cache
-def known_words(folder: str | None) -> frozenset[str]:
-    """Return the words of the training captions: ``words.txt`` in the model's folder; empty where there is none."""
-    file = Path(folder or "") / "words.txt"
-    return frozenset(file.read_text(encoding="utf-8").split()) if file.is_file() else frozenset()
-
-
-def words_of(text: str) -> list[str]:
-    """Return the words of ``text`` in lower case, without punctuation; this is what ``words.txt`` lists.
-
-    >>> words_of("A man, with blue eyes!")
-    ['a', 'man', 'with', 'blue', 'eyes']
-    """
-    return re.findall(r"[^\W_]+(?:['’-][^\W_]+)*", text.lower())
-
-
-def unknown_words(text: str, known: frozenset[str]) -> list[str]:
-    """Return the words of ``text`` that are not in ``known``, each once; none if nothing is known."""
-    return [word for word in dict.fromkeys(words_of(text)) if known and word not in known]
+def check_weight(scale) -> float:
+    """Return an adapter's ``scale`` as a float; raise SdlabError if it is not a finite number."""
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not math.isfinite(scale):
+        raise SdlabError(f"scale={scale!r} must be a number: 0 is the base model, 1 the trained effect.")
+    return float(scale)

@@ -1,6 +1,7 @@
 """The one exception of the package: a sentence that says what came in and what to do."""
 
 
+
 class SdlabError(Exception):
     """Say in one clear sentence what went wrong and what to do about it.
 

@@ -11,19 +11,13 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .drawing import (
-    DEFAULT_GUIDANCE,
-    DEFAULT_STEPS,
-    PromptWarning,
-    check_prompt,
-    check_settings,
-    check_strength,
-    seeded_generators,
-    use_sampler,
-)
+from .denoising import guide, predict_noise
+from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, check_settings, check_strength, seeded_generators
 from .errors import SdlabError
-from .input_pictures import prepare_image, prepare_mask
-from .loop import decode_latents, guide, predict_noise
+from .images import prepare_image, prepare_mask
+from .latents import decode_latents
+from .prompts import PromptWarning, check_prompt
+from .samplers import use_sampler
 
 DEFAULT_STRENGTH = 0.6
 BATCH = 24
@@ -128,7 +122,7 @@ def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) 
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
             generators = seeded_generators(seed + first, len(part))
-            latents, noise = prepare_latents(pipe, [row["image"] for row in part], generators)
+            latents, noise = prepare_image_latents(pipe, [row["image"] for row in part], generators)
             mask = torch.cat([row["cells"] for row in part]).to(latents) if "cells" in part[0] else None
             prompts = [row["prompt"] for row in part]
             latents = redraw_latents(pipe, latents, noise, prompts, mask=mask, generators=generators, **settings)
@@ -137,7 +131,7 @@ def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) 
 
 
 @torch.no_grad()
-def prepare_latents(pipe, images: list, generators: list) -> tuple[torch.Tensor, torch.Tensor]:
+def prepare_image_latents(pipe, images: list, generators: list) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (latents, noise), both [n, 4, h, w], of n PIL pictures: what ``redraw_latents`` starts from.
 
     As in diffusers, each generator is used twice, in this order: for a *sample* of the encoder's distribution, then

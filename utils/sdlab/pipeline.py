@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
+from .compat import quiet
 from .errors import SdlabError
-from .quiet import quiet
-from .weights import count_parameters, verify_weights, weight_files
+from .weights import MODELS_FOLDER, count_parameters, verify_weights, weight_files
 
 DEFAULT_MODEL = os.environ.get("SDLAB_MODEL", "pocket")
-MODEL_FOLDERS = {"pocket": Path(__file__).parent / "models" / "pocket"}
+MODEL_FOLDERS = {"pocket": MODELS_FOLDER / "pocket"}
 HUB_IDS = {"sd15": "stable-diffusion-v1-5/stable-diffusion-v1-5"}
 HUB_PARAMETERS = {"sd15": 1_370_000_000}  # with the safety checker: known before 2.7 GB are downloaded
 _HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")

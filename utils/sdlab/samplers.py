@@ -1,9 +1,10 @@
-"""One step of DDPM, DDIM and Euler, written out, and a loop around them: from noise back to data.
+"""One step of DDPM, DDIM and Euler, written out, a loop around them, and the library's samplers by name.
 
 All three take the predicted noise and the two cumulative products of the schedule: ``alpha_prod_t`` where we are and
-``alpha_prod_t_prev`` where we go (1.0 at the clean end). They work on points, on pictures and on latents alike.
+``alpha_prod_t_prev`` where we go.
 """
 
+from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
@@ -11,6 +12,13 @@ import torch
 from .errors import SdlabError
 
 STEPS = ("ddpm", "ddim", "euler")
+SAMPLERS = {
+    "ddim": "DDIMScheduler",
+    "ddpm": "DDPMScheduler",
+    "euler": "EulerDiscreteScheduler",
+    "pndm": "PNDMScheduler",
+    "dpm": "DPMSolverMultistepScheduler",
+}
 
 
 def pred_original_sample(noise_pred, sample, alpha_prod_t):
@@ -87,3 +95,20 @@ def _step(sampler, noise_pred, latents, here, there, generator):
         return moved * there**0.5
     fresh = torch.randn(latents.shape, generator=generator, dtype=latents.dtype).to(latents.device)
     return ddpm_step(noise_pred, latents, here, there, noise=fresh)
+
+
+@contextmanager
+def use_sampler(pipe, sampler: str | None = None):
+    """Give ``pipe`` a fresh scheduler of the kind ``sampler``, a name of ``SAMPLERS``; restore its own at the end."""
+    import diffusers
+
+    if sampler is not None and sampler not in SAMPLERS:
+        raise SdlabError(f"There is no sampler {sampler!r}: use one of {', '.join(SAMPLERS)}.")
+    own = pipe.scheduler
+    kind = getattr(diffusers, SAMPLERS[sampler]) if sampler else type(own)
+    try:
+        options = {"skip_prk_steps": True} if sampler == "pndm" else {}  # as in Stable Diffusion's own PNDM
+        pipe.scheduler = kind.from_config(own.config, **options)
+        yield pipe
+    finally:
+        pipe.scheduler = own

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import SdlabError
 
+MODELS_FOLDER = Path(__file__).parent / "models"  # every weight that ships
 HASHES = "weights.json"
 _LFS_POINTER = b"version https://git-lfs"
 

@@ -1,34 +1,29 @@
 """Steer a model without retraining it: Hypernetwork (what attention reads), LoRA (weights), ControlNet (features).
 
-    with use_lora(pipe, SHIPPED["lora"], strength=0.8):
+    with use_lora(pipe, SHIPPED["lora"], scale=0.8):
         draw(pipe, "Momo the cat at the beach")
 
 Each is a context manager that leaves the pipeline exactly as it found it, also after an error.
 """
 
-from pathlib import Path
-
-from .controlnet import load_controlnet, use_controlnet
-from .hints import outline, outline_agreement, plan_outline
+from ..weights import MODELS_FOLDER
+from .controlnet import load_controlnet, make_controlnet, use_controlnet
 from .hypernetwork import Hypernetwork, use_hypernetwork
-from .lora import add_lora, save_lora, use_lora
-from .momo import draw_momo, is_momo, momo_prompts, plan_momo
+from .lora import WEIGHTS, add_lora, save_lora, use_lora
+from .outlines import as_hint, outline, outline_agreement
 
-STEERING_FOLDER = Path(__file__).parent.parent / "models" / "steering"
-SHIPPED = {name: STEERING_FOLDER / name for name in ("lora", "hypernetwork", "controlnet")}
+SHIPPED = {name: MODELS_FOLDER / "steering" / name for name in ("lora", "hypernetwork", "controlnet")}
 
 __all__ = [
     "SHIPPED",
+    "WEIGHTS",
     "Hypernetwork",
     "add_lora",
-    "draw_momo",
-    "is_momo",
+    "as_hint",
     "load_controlnet",
-    "momo_prompts",
+    "make_controlnet",
     "outline",
     "outline_agreement",
-    "plan_momo",
-    "plan_outline",
     "save_lora",
     "use_controlnet",
     "use_hypernetwork",

@@ -9,13 +9,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from diffusers import ControlNetModel
+from torch import nn
 
-from ..adapters import find_unet
+from ..compat import quiet, unet_of
+from ..drawing import check_weight
 from ..errors import SdlabError
-from ..quiet import quiet
 from ..weights import verify_weights
-from .checks import check_weight
-from .hints import as_hint
+from .outlines import as_hint
+
+EMBEDDING = (16, 32, 64, 64)  # channels that take the hint from 128 to 16 pixels
 
 
 def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
@@ -32,25 +35,25 @@ def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
 
 
 @contextmanager
-def use_controlnet(pipe, controlnet, hint, *, strength: float = 1.0):
+def use_controlnet(pipe, controlnet, hint, *, scale: float = 1.0):
     """Let ``controlnet`` add what it reads in ``hint`` to every call of the U-Net inside the block.
 
     hint: a picture of the size that is drawn, or a float tensor [3, height, width] in [0, 1]; white lines on black.
-    strength: factor of all added features (diffusers' controlnet_conditioning_scale); 0 is exactly the base model.
+    scale: factor of all added features (diffusers' controlnet_conditioning_scale); 0 is exactly the base model.
     Raises SdlabError for a hint of another size or a ControlNet of another model. Always taken out at the end.
     """
-    strength, unet = check_weight(strength), find_unet(pipe)
+    scale, unet = check_weight(scale), unet_of(pipe)
     check_controlnet(controlnet, unet)
     side = unet.config.sample_size * pipe.vae_scale_factor
     hint = as_hint(hint, size=(side, side), device=unet.device, dtype=unet.dtype)
-    handle = unet.register_forward_pre_hook(_adder(controlnet, hint, strength), with_kwargs=True)
+    handle = unet.register_forward_pre_hook(_adder(controlnet, hint, scale), with_kwargs=True)
     try:
         yield pipe
     finally:
         handle.remove()
 
 
-def _adder(controlnet, hint, strength):
+def _adder(controlnet, hint, scale):
     """Return a hook that calls the ControlNet first and hands its features to the U-Net's own call."""
 
     def add(unet, arguments, options):
@@ -60,7 +63,7 @@ def _adder(controlnet, hint, strength):
             t,
             encoder_hidden_states=options["encoder_hidden_states"],
             controlnet_cond=hint.expand(len(sample), -1, -1, -1),
-            conditioning_scale=strength,
+            conditioning_scale=scale,
             return_dict=False,
         )
         return arguments, {**options, "down_block_additional_residuals": down, "mid_block_additional_residual": mid}
@@ -80,3 +83,22 @@ def check_controlnet(controlnet, unet) -> None:
             raise SdlabError(
                 f"This ControlNet belongs to another model: its {name} is {theirs}, that of this U-Net {ours}."
             )
+
+
+def make_controlnet(unet, *, hint_start: str = "he"):
+    """Return a ControlNet that starts as a copy of the U-Net's encoder, with zero convolutions.
+
+    hint_start: "diffusers" leaves all as it is there: the hint's last convolution is a zero one too. With "he" the
+    convolutions that read the hint start by He et al. 2015: with torch's usual start each makes its input three
+    times smaller, 1e-5 is left after seven, and training goes on for a long time before any of it sees the hint.
+    """
+    if hint_start not in ("he", "diffusers"):
+        raise SdlabError(f"hint_start={hint_start!r} must be 'he' or 'diffusers'.")
+    controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING)
+    if hint_start == "diffusers":
+        return controlnet
+    embedding = controlnet.controlnet_cond_embedding
+    for convolution in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        nn.init.zeros_(convolution.bias)
+    return controlnet

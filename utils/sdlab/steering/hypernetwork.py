@@ -1,6 +1,6 @@
 """Hypernetworks as image generators use the word: small networks that change what the attention reads.
 
-Before ``to_k`` and before ``to_v`` the input h becomes h + strength * MLP(h); there is one pair of MLPs for every
+Before ``to_k`` and before ``to_v`` the input h becomes h + scale * MLP(h); there is one pair of MLPs for every
 width of h, shared by all layers of that width. (Not the weight-generating network of Ha, Dai & Le 2016.)
 """
 
@@ -11,17 +11,17 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..adapters import CROSS, SELF, attention_layers, find_unet
+from ..compat import CROSS, SELF, attention_layers, unet_of
+from ..drawing import check_weight
 from ..errors import SdlabError
 from ..weights import verify_weights, write_hashes
-from .checks import check_weight
 
 EXPANSION = 2  # the layer structure "1, 2, 1": width -> 2 * width -> width
 START = 0.01  # standard deviation of the first weights
 
 
 class ResidualMlp(nn.Module):
-    """h + strength * MLP(h) for h [..., width]; the MLP has one hidden layer of ``expansion`` widths and a ReLU."""
+    """h + scale * MLP(h) for h [..., width]; the MLP has one hidden layer of ``expansion`` widths and a ReLU."""
 
     def __init__(self, width: int, expansion: int = EXPANSION):
         super().__init__()
@@ -30,8 +30,8 @@ class ResidualMlp(nn.Module):
             nn.init.normal_(layer.weight, std=START)
             nn.init.zeros_(layer.bias)
 
-    def forward(self, hidden_states: torch.Tensor, strength: float = 1.0) -> torch.Tensor:
-        return hidden_states + strength * self.linear(hidden_states)
+    def forward(self, hidden_states: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return hidden_states + scale * self.linear(hidden_states)
 
 
 class Hypernetwork(nn.Module):
@@ -113,13 +113,13 @@ def _features(width: int) -> str:
 
 
 @contextmanager
-def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, strength: float = 1.0):
+def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, scale: float = 1.0):
     """Let the attention of ``pipe`` (a pipeline or U-Net) read through ``hypernetwork`` inside the block.
 
-    strength 0 is exactly the base model. Everything is taken out at the end, also after an error.
+    scale 0 is exactly the base model. Everything is taken out at the end, also after an error.
     Raises SdlabError if the widths are not those of this model.
     """
-    strength, unet = check_weight(strength), find_unet(pipe)
+    scale, unet = check_weight(scale), unet_of(pipe)
     if not isinstance(hypernetwork, Hypernetwork):
         raise SdlabError(f"hypernetwork must be a Hypernetwork, but got {type(hypernetwork).__name__}: load it first.")
     layers = [(attn, kind) for kind in hypernetwork.kinds for attn in attention_layers(unet, kind).values()]
@@ -129,13 +129,13 @@ def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, strength: float = 1.0)
         for attn, kind in layers:
             pair = hypernetwork.pair_for(attn, kind)
             for part, projection in (("k", attn.to_k), ("v", attn.to_v)):
-                handle = projection.register_forward_pre_hook(_reader(pair[part], strength))
+                handle = projection.register_forward_pre_hook(_reader(pair[part], scale))
                 hooks.callback(handle.remove)
         yield pipe
 
 
-def _reader(mlp: ResidualMlp, strength: float):
-    return lambda module, inputs: (mlp(inputs[0], strength), *inputs[1:])
+def _reader(mlp: ResidualMlp, scale: float):
+    return lambda module, inputs: (mlp(inputs[0], scale), *inputs[1:])
 
 
 def _check_widths(hypernetwork, layers):

@@ -1,4 +1,4 @@
-"""LoRA: every chosen weight matrix W gets a product of two thin ones, W + strength * B A (Hu et al. 2021, section 4.1).
+"""LoRA: every chosen weight matrix W gets a product of two thin ones, W + scale * B A (Hu et al. 2021, section 4.1).
 
 ``peft`` does the work, through diffusers' own adapter calls, so what is saved here loads in plain diffusers.
 """
@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-from ..adapters import find_unet
+from ..compat import quiet, unet_of
+from ..drawing import check_weight
 from ..errors import SdlabError
-from ..quiet import quiet
 from ..weights import verify_weights, write_hashes
-from .checks import check_fits, check_weight
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -21,13 +20,13 @@ WEIGHTS = "pytorch_lora_weights.safetensors"
 def add_lora(pipe, *, rank: int = 4, name: str = "lora", targets: tuple[str, ...] = TARGETS) -> dict:
     """Give every attention layer a new adapter: A random, B zero; return its parameters {name: parameter}.
 
-    Only these parameters get gradients afterwards. lora_alpha equals the rank, so the scale alpha / r is 1.
+    Only these parameters get gradients afterwards. lora_alpha equals the rank, so the factor alpha / r is 1.
     """
     from peft import LoraConfig
 
     if not isinstance(rank, int) or rank < 1:
         raise SdlabError(f"rank={rank!r} must be a whole number of at least 1; try 4.")
-    unet = find_unet(pipe)
+    unet = unet_of(pipe)
     unet.requires_grad_(False)
     unet.add_adapter(
         LoraConfig(r=rank, lora_alpha=rank, init_lora_weights="gaussian", target_modules=list(targets)), name
@@ -40,7 +39,7 @@ def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
     from diffusers import StableDiffusionPipeline
     from peft.utils import get_peft_model_state_dict
 
-    weights = get_peft_model_state_dict(find_unet(pipe), adapter_name=name)
+    weights = get_peft_model_state_dict(unet_of(pipe), adapter_name=name)
     weights = {key: value.detach().half().contiguous() for key, value in weights.items()}
     StableDiffusionPipeline.save_lora_weights(str(folder), unet_lora_layers=weights)
     (Path(folder) / WEIGHTS).chmod(0o644)
@@ -49,13 +48,13 @@ def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
 
 
 @contextmanager
-def use_lora(pipe, folder: str | Path, *, strength: float = 1.0):
-    """Draw with the LoRA in ``folder`` inside the block: W + strength * B A; strength 0 is exactly the base model.
+def use_lora(pipe, folder: str | Path, *, scale: float = 1.0):
+    """Draw with the LoRA in ``folder`` inside the block: W + scale * B A; scale 0 is exactly the base model.
 
-    Everything is taken out at the end, also after an error. Raises SdlabError for damaged weights, a strength that is
+    Everything is taken out at the end, also after an error. Raises SdlabError for damaged weights, a scale that is
     no number, or an adapter of another model.
     """
-    strength, unet, folder = check_weight(strength), find_unet(pipe), Path(folder)
+    scale, unet, folder = check_weight(scale), unet_of(pipe), Path(folder)
     if getattr(unet, "peft_config", None):
         raise SdlabError("This pipeline has a LoRA already: leave its with block first, or load the pipeline anew.")
     if not (folder / WEIGHTS).is_file():
@@ -65,7 +64,7 @@ def use_lora(pipe, folder: str | Path, *, strength: float = 1.0):
     try:
         with quiet():
             pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name="lora", local_files_only=True)
-        pipe.set_adapters("lora", strength)
+        pipe.set_adapters("lora", scale)
         yield pipe
     finally:
         pipe.unload_lora_weights()
@@ -93,3 +92,18 @@ def _check_shapes(file, unet):
         if hasattr(module, "weight") and isinstance(module, torch.nn.Linear)
     }
     check_fits(lora_shapes(file), linear, what="LoRA")
+
+
+def check_fits(wanted: dict, found: dict, *, what: str) -> None:
+    """Raise SdlabError unless every shape that an adapter was ``wanted`` for is ``found`` in the model.
+
+    wanted, found: name -> shape. The sentence names the first difference.
+    """
+    for name, shape in wanted.items():
+        if name not in found:
+            raise SdlabError(f"This {what} belongs to another model: the U-Net here has no '{name}'.")
+        if tuple(shape) != tuple(found[name]):
+            raise SdlabError(
+                f"This {what} belongs to another model: it was made for {name} of the shape {list(shape)}, "
+                f"but here it is {list(found[name])}."
+            )

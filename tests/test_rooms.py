@@ -1,0 +1,111 @@
+"""The two buildings stay two: rooms import only what lies below them, and no file stands in a circle of imports."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+UTILS = Path(__file__).parents[1] / "utils"
+# from the ground up; rooms of one row do not import each other
+ROWS = [
+    ("sdlab",),
+    ("sdlab.instruments", "sdlab.steering"),
+    ("sdlab.figures",),
+    ("sdcourse.portraits",),
+    ("sdcourse.judging",),
+    ("sdcourse.lessons",),
+    ("sdcourse.checks", "sdcourse.training"),
+    ("sdcourse.grading",),
+    ("sdcourse",),
+]
+HEIGHT = {room: height for height, row in enumerate(ROWS) for room in row}
+SDLAB = {room for room in HEIGHT if room.partition(".")[0] == "sdlab"}
+MOST_FILES = 16  # in a folder of sdlab
+MOST_LINES = 4_500  # of sdlab, without its models
+FILES = sorted(file for name in ("sdlab", "sdcourse") for file in (UTILS / name).rglob("*.py"))
+MODULES = {".".join(file.relative_to(UTILS).with_suffix("").parts).removesuffix(".__init__"): file for file in FILES}
+
+
+def room_of(module: str) -> str:
+    """Return the room a module stands in: the longest name of a room that it begins with."""
+    return max((room for room in HEIGHT if f"{module}.".startswith(f"{room}.")), key=len)
+
+
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Return the modules of ours that ``module`` imports, also inside functions."""
+    tree, found = ast.parse(MODULES[module].read_text(encoding="utf-8")), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            source = source_of(node, module)
+            parts = [f"{source}.{alias.name}" for alias in node.names]
+            found |= {part if part in MODULES else source for part in parts}
+    return frozenset(name for name in found if name in MODULES and name != module)
+
+
+def source_of(node: ast.ImportFrom, module: str) -> str:
+    """Return the absolute name of the module that an import statement in ``module`` names."""
+    if not node.level:
+        return node.module
+    parts = module.split(".")
+    if MODULES[module].name != "__init__.py":
+        parts = parts[:-1]
+    return ".".join(parts[: len(parts) - node.level + 1] + ([node.module] if node.module else []))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_file_imports_only_rooms_below_its_own(module):
+    here = room_of(module)
+    above = {
+        other for other in imports_of(module)
+        if room_of(other) != here and HEIGHT[room_of(other)] >= HEIGHT[here] and not is_front_door(module)
+    }
+    assert not above, f"{module} stands in {here} and must not import {', '.join(sorted(above))}"
+
+
+def is_front_door(module: str) -> bool:
+    """Say whether a module is the front door of a building, which (lazily) hands on what stands above it."""
+    return module == "sdlab"
+
+
+def test_sdlab_never_mentions_sdcourse():
+    mine = {module: file.read_text(encoding="utf-8") for module, file in MODULES.items() if room_of(module) in SDLAB}
+    named = [module for module, text in mine.items() if "sdcourse" in text]
+    assert not named, f"take it home means: without the course; {', '.join(named)} name sdcourse"
+
+
+def test_no_file_stands_in_a_circle_of_imports():
+    done, path = set(), []
+
+    def visit(module):
+        if module in path:
+            raise AssertionError(" -> ".join([*path[path.index(module) :], module]))
+        if module not in done:
+            path.append(module)
+            for other in sorted(imports_of(module)):
+                visit(other)
+            done.add(path.pop())
+
+    for module in MODULES:
+        visit(module)
+
+
+def test_sdlab_is_small():
+    files = [file for module, file in MODULES.items() if room_of(module) in SDLAB]
+    lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+    assert lines <= MOST_LINES
+
+
+@pytest.mark.parametrize("folder", [room.replace(".", "/") for room in sorted(SDLAB)])
+def test_a_folder_of_sdlab_is_seen_at_a_glance(folder):
+    assert len(list((UTILS / folder).glob("*.py"))) <= MOST_FILES
+
+
+def test_a_forbidden_import_would_be_found():
+    assert room_of("sdlab.figures.unet") == "sdlab.figures"
+    assert room_of("sdlab.figures_of_speech") == "sdlab"
+    assert "sdlab.instruments.unet_table" in imports_of("sdlab.figures.unet")
+    assert HEIGHT["sdlab.figures"] > HEIGHT["sdlab.instruments"]

@@ -1,0 +1,1 @@
+"""What the course needs around ``sdlab``: portraits, judging, lessons, checks, grading, training, the command line."""

@@ -1,0 +1,1 @@
+"""Train every part of the pocket model again, one file a stage: ``sdlab train STAGE``."""

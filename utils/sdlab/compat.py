@@ -1,0 +1,121 @@
+"""The only file that knows names which diffusers, transformers or torch do not promise to keep.
+
+Each is used on a real model by tests/test_attention.py, which fails loudly when a library renames one.
+"""
+
+from contextlib import contextmanager
+
+from .errors import SdlabError
+
+CROSS, SELF = "attn2", "attn1"  # how a BasicTransformerBlock calls its two attentions
+_PLACES = ("down_blocks", "mid_block", "up_blocks")  # execution order; named_modules() yields down, up, mid
+
+
+def unet_of(pipe):
+    """Return the U-Net of ``pipe`` (or ``pipe`` itself if it is one); raise SdlabError if hooks cannot see into it."""
+    from diffusers import UNet2DConditionModel
+
+    unet = getattr(pipe, "unet", pipe)
+    if hasattr(unet, "_orig_mod") or is_compiled(unet):
+        raise SdlabError(
+            "The U-Net is compiled, and compiled code ignores hooks without a word: load the pipeline anew and "
+            "use it without torch.compile."
+        )
+    if not isinstance(unet, UNet2DConditionModel):
+        raise SdlabError(
+            f"{type(pipe).__name__} has no UNet2DConditionModel: give a Stable Diffusion pipeline (SD 1.x, 2.x, SDXL)."
+        )
+    return unet
+
+
+def is_compiled(module) -> bool:
+    """Say whether ``module.compile()`` was called on ``module`` or on a part of it."""
+    parts = module.modules() if hasattr(module, "modules") else ()
+    return any(getattr(part, "_compiled_call_impl", None) is not None for part in parts)
+
+
+def attention_layers(unet, kind: str = CROSS) -> dict:
+    """Return the ``Attention`` modules of one ``kind`` by name, in execution order: down, middle, up."""
+    from diffusers.models.attention_processor import Attention
+
+    found = {
+        name: module
+        for name, module in unet.named_modules()
+        if isinstance(module, Attention) and name.rpartition(".")[2] == kind
+    }
+    if not found:
+        raise SdlabError(
+            f"No attention layer of this U-Net is called '{kind}': it has none, or diffusers has renamed its modules."
+        )
+    return dict(sorted(found.items(), key=lambda item: _PLACES.index(item[0].split(".")[0])))
+
+
+def enclosing_transformer(unet, name: str):
+    """Return the ``Transformer2DModel`` around the attention layer ``name``: the last to know height and width."""
+    return unet.get_submodule(name.partition(".transformer_blocks.")[0])
+
+
+def layer_sizes(unet, height: int, width: int) -> dict[str, tuple[int, int]]:
+    """Return (height, width) inside each down, middle and up block for latents of ``height`` x ``width``."""
+    sizes, size = {}, (height, width)
+    for index, block in enumerate(unet.down_blocks):
+        sizes[f"down_blocks.{index}"] = sizes[f"up_blocks.{len(unet.down_blocks) - 1 - index}"] = size
+        if getattr(block, "downsamplers", None) is not None:
+            size = ((size[0] + 1) // 2, (size[1] + 1) // 2)  # a 3 x 3 convolution of stride 2 with a border of 1
+    return {**sizes, "mid_block": size}
+
+
+def check_attention(name: str, attn) -> None:
+    """Raise SdlabError if the probabilities of this layer cannot be had from its queries and keys alone."""
+    from diffusers.models.attention_processor import FusedAttnProcessor2_0
+
+    if isinstance(attn.processor, FusedAttnProcessor2_0):
+        raise SdlabError(
+            f"{name} has fused projections, so there is no separate query and key to look at: "
+            "call pipe.unfuse_qkv_projections() first."
+        )
+    if attn.norm_q is not None or attn.norm_k is not None or attn.added_kv_proj_dim is not None:
+        raise SdlabError(f"{name} normalizes or adds keys: this kind of attention is not one of SD 1.x, 2.x or SDXL.")
+
+
+@contextmanager
+def eager_attention(text_encoder):
+    """Let the text encoder return its attention probabilities (fused kernels do not); restore what it used."""
+    before = text_encoder.config._attn_implementation
+    try:
+        text_encoder.set_attn_implementation("eager")
+        yield text_encoder
+    finally:
+        text_encoder.set_attn_implementation(before)
+
+
+def text_transformer(text_encoder):
+    """Return the part of a CLIP text encoder that holds ``embeddings``, ``encoder.layers`` and ``final_layer_norm``.
+
+    transformers 5.6 and later have them on ``CLIPTextModel`` itself, earlier versions on its ``text_model``.
+    """
+    inner = getattr(text_encoder, "text_model", text_encoder)
+    if not hasattr(inner, "embeddings") or not hasattr(inner, "final_layer_norm"):
+        raise SdlabError(f"{type(text_encoder).__name__} is not a CLIP text encoder that this course knows.")
+    return inner
+
+
+@contextmanager
+def quiet(*, progress: bool = False):
+    """Switch off the libraries' loading bars (unless ``progress``) and chatter below errors; restore both."""
+    from diffusers.utils import logging as diffusers_logging
+    from transformers.utils import logging as transformers_logging
+
+    libraries = (diffusers_logging, transformers_logging)
+    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
+    try:
+        for library in libraries:
+            library.set_verbosity_error()
+            if not progress:
+                library.disable_progress_bar()
+        yield
+    finally:
+        for library, (verbosity, bar) in zip(libraries, before, strict=True):
+            library.set_verbosity(verbosity)
+            if bar:
+                library.enable_progress_bar()

@@ -1,0 +1,53 @@
+"""Change what the skip connections of a U-Net carry while it draws: thinned, blurred, or none at all."""
+
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from ..compat import unet_of
+from ..errors import SdlabError
+
+SKIPS = "skips"
+
+
+@contextmanager
+def edit_skips(pipe, edit, skips):
+    """Give the skip connections ``skips`` to ``edit`` before they are read: ``with edit_skips(pipe, blur, [11]): ...``.
+
+    edit: function of maps [images, channels, height, width] that returns such maps. skips: numbers as in
+    ``unet_table(pipe).skips``, 0 is read first. The U-Net is as before afterwards, also after an error.
+    Raises SdlabError for a number that is no skip connection.
+    """
+    readers = _readers(unet_of(pipe))
+    wrong = [number for number in skips if number not in range(len(readers))]
+    if wrong:
+        raise SdlabError(f"There is no skip connection {wrong[0]!r}: this U-Net has 0 to {len(readers) - 1}.")
+    with ExitStack() as stack:
+        for number in skips:
+            reader, below = readers[number]
+            stack.callback(reader.register_forward_pre_hook(_editor(edit, below)).remove)
+        yield
+
+
+def _readers(unet) -> list[tuple]:
+    """Return (right-hand ResnetBlock, how many of its input channels come from below) in the order of the calls."""
+    resnets = [resnet for block in unet.up_blocks for resnet in block.resnets]
+    before = [unet.mid_block.resnets[-1], *resnets]
+    return [(resnet, below.out_channels) for resnet, below in zip(resnets, before, strict=False)]
+
+
+def _editor(edit, below: int):
+    def hook(_module, args):
+        hidden_states, *rest = args
+        return torch.cat([hidden_states[:, :below], edit(hidden_states[:, below:])], dim=1), *rest
+
+    return hook
+
+
+def _skip_readers(unet) -> dict:
+    """Return {'skips.i': (right-hand ResnetBlock, how many of its input channels come from below)}."""
+    found, below = {}, unet.mid_block.resnets[-1].out_channels
+    for resnet in (resnet for up in unet.up_blocks for resnet in up.resnets):
+        found[f"{SKIPS}.{len(found)}"] = (resnet, below)
+        below = resnet.out_channels
+    return found
