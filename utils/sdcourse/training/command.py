@@ -237,7 +237,7 @@ def _run_stage(arguments):
     settings.steps = arguments.steps or settings.steps
     accelerator = make_accelerator(settings, cpu=arguments.cpu)
     torch.manual_seed(settings.seed)
-    module = import_module(f".{MODULES.get(arguments.stage, arguments.stage)}", __name__)
+    module = import_module(f".{MODULES.get(arguments.stage, arguments.stage)}", __package__)
     stage_class = getattr(module, STAGES[arguments.stage])
     stage = stage_class(settings, accelerator.device)
     trainer = Trainer(stage, accelerator, Path(arguments.run))
