@@ -1,7 +1,11 @@
 """Train all parts of the second pocket model in their order: `sdlab train chain`, over days on a CPU or in minutes.
 
 Every step is a command of `sdlab train` that can be run alone; what is finished is written down and not done again, and
-a step that was stopped goes on where it was.
+a step that was stopped goes on where it was. On a CPU: `sdlab train chain`, days at low priority. On a GPU with 16
+cores, in two pieces of less than ten minutes (give the same --minutes again: the learning rates follow it):
+
+    sdlab train chain --device gpu --minutes 8 --workers 16 --until export
+    sdlab train chain --device gpu --minutes 8
 """
 
 import json
@@ -17,13 +21,13 @@ STAGE_FOLDER = SETTINGS_FOLDER / "second"
 SHARES = {"judge": 0.05, "vae": 0.34, "clip": 0.12, "unet": 0.37, "controlnet": 0.06, "lora": 0.02}
 SHARES |= {"hypernetwork": 0.02, "style_lora": 0.02}
 PLENTY = 10_000_000  # steps of a stage that its minutes end
-GPU = {  # larger batches, captions and crops made ahead, no sheet of samples but the last
-    "judge": ["batch_size=256", "channels_last=false"],
-    "vae": ["batch_size=192", "learning_rate=2e-3", "workers=4"],
-    "clip": ["batch_size=256", "workers=8"],
-    "unet": ["batch_size=512", "learning_rate=2e-3", "workers=10"],
-    "controlnet": ["batch_size=128", "workers=6"],
-    **{stage: ["batch_size=48", "workers=3"] for stage in ("lora", "hypernetwork", "style_lora")},
+GPU = {  # larger batches, captions and crops made ahead, few reports before the last
+    "judge": ["batch_size=256", "channels_last=false", "report_every=5000"],
+    "vae": ["batch_size=192", "learning_rate=2e-3", "workers=4", "report_every=2500"],
+    "clip": ["batch_size=256", "workers=8", "report_every=5000"],
+    "unet": ["batch_size=512", "learning_rate=2e-3", "workers=10", "report_every=3000"],
+    "controlnet": ["batch_size=128", "workers=6", "report_every=5000"],
+    **{stage: ["batch_size=48", "workers=3", "report_every=5000"] for stage in ("lora", "hypernetwork", "style_lora")},
 }
 NETWORK = ["block_out_channels=[8, 8, 8, 8]", "norm_num_groups=4"]
 TOY = {  # every stage for two steps, of two pictures: does the chain hold together?
