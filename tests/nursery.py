@@ -26,13 +26,15 @@ NAME = "forked"
 class Nursery:
     """The process and what Jupyter must know to have kernels forked from it."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, libraries: tuple[str, ...] = LIBRARIES):
         self.address = str(folder / "door")
         spec = folder / "kernels" / NAME / "kernel.json"
         spec.parent.mkdir(parents=True)
         command = [sys.executable, "-S", "-E", __file__, self.address, "{connection_file}"]
         spec.write_text(json.dumps({"argv": command, "display_name": NAME, "language": "python"}))
-        self.process = subprocess.Popen([sys.executable, __file__, "serve", self.address], stdout=subprocess.PIPE)
+        serve = [sys.executable, __file__, "serve", self.address, *libraries]
+        with open(folder / "said", "w") as said:  # what the libraries complain about when they are imported
+            self.process = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=said)
         self.process.stdout.readline()  # the door is open; whoever knocks before all is imported waits
 
     def close(self) -> None:
@@ -67,7 +69,7 @@ def ask(address: str, connection_file: str) -> int:
 # the forking side
 
 
-def serve(address: str) -> None:
+def serve(address: str, libraries: list[str]) -> None:
     """Import the libraries, then fork a kernel for everyone who asks at ``address``, until standard input closes."""
     import gc
     import importlib
@@ -79,7 +81,7 @@ def serve(address: str) -> None:
         sys.stdout.write("open\n")
         sys.stdout.flush()
         os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as in a kernel; loaded when first used
-        for name in LIBRARIES:
+        for name in libraries:
             with contextlib.suppress(ImportError):  # another version has other modules: the kernel imports them
                 importlib.import_module(name)
         assert threading.active_count() == 1, "a process with threads must not be forked"
@@ -154,5 +156,5 @@ def become_kernel(request: dict, descriptors) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2])
+        serve(sys.argv[2], sys.argv[3:])
     sys.exit(ask(*sys.argv[1:]))

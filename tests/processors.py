@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", help=f"processors ({', '.join(SETTINGS)}) and notebooks or folders")
     parser.add_argument("--threads", default="1,2", help="numbers of threads, with commas (default 1,2)")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     names = [word for word in options.what if word in SETTINGS] or list(SETTINGS)
     paths = [word for word in options.what if word not in SETTINGS] or list(FOLDERS)
     worst = 0

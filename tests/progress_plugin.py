@@ -76,9 +76,11 @@ class Watcher:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_report_teststatus(self, report):
-        """No letter for what went well."""
-        if report.failed or hasattr(report, "wasxfail"):
+        """No letters: what went well is counted, and what did not has its line at once."""
+        if hasattr(report, "wasxfail"):
             return None
+        if report.failed:
+            return ("failed" if report.when == "call" else "error", "", "")
         return ("skipped" if report.skipped else "passed" if report.when == "call" else "", "", "")
 
     def pytest_runtest_logreport(self, report):

@@ -83,10 +83,11 @@ def test_the_same_portraits_are_drawn_for_the_same_seed(tmp_path):
 
 
 def test_evaluate_prints_one_json_object(capfd):
-    assert main(["evaluate", "--n", "10", "--steps", "2", "--json"]) == 0
+    assert main(["evaluate", "--n", "10", "--steps", "2", "--training-pictures", "40", "--json"]) == 0
     scores = json.loads(capfd.readouterr().out)
     names = {"attributes", "joint", "binding", "held_out", "judge_on_renders", "vae", "clip", "memorisation"}
     assert names <= set(scores)
+    assert scores["memorisation"]["training_pictures"] == 40
     assert 0 <= scores["attributes"]["eyes"]["share"] <= 1
 
 

@@ -71,6 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", parents=[sampling], help="measure how well pictures follow prompts")
     command.add_argument("--n", type=int, default=1000, help="pictures to draw (default 1000)")
+    command.add_argument("--training-pictures", type=int, metavar="N", help="search so many for copies (default all)")
     command.add_argument("--judge", metavar="FOLDER", help="the judge that reads the pictures (default: the shipped)")
     command.add_argument("--clip", metavar="FOLDER", help="the CLIP that reads them too (default: the shipped one)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
@@ -162,6 +163,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
         seed=options.seed,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        training_pictures=options.training_pictures,
         progress=lambda line: print(line, file=sys.stderr),
         **{name: folder for name, folder in readers.items() if folder},
     )
