@@ -70,7 +70,7 @@ def plot_share_bars(
         low, high = item["interval"]
         axis.barh(row, item["share"], color=COLORS[4], height=0.66)
         axis.plot([low, high], [row, row], color="black", linewidth=1.5, marker="|")
-        axis.text(1.02, row, f"{item['accuracy']:.1%}", va="center", fontsize=9)
+        axis.text(1.02, row, f"{item['share']:.1%}", va="center", fontsize=9)
         guess = chance[names[row]] if isinstance(chance, dict) else chance
         label = chance_label if row == 0 else None
         axis.plot([guess, guess], [row - 0.42, row + 0.42], color=COLORS[5], linewidth=2.5, label=label)

@@ -233,5 +233,5 @@ def _momo_row(part, scores):
     cells = []
     for name in ("momo", "named", "ordinary", "strangers"):
         low, high = (100 * end for end in scores[name]["interval"])
-        cells.append(f"{100 * scores[name]['accuracy']:.1f} % ({low:.1f}-{high:.1f})")
+        cells.append(f"{100 * scores[name]['share']:.1f} % ({low:.1f}-{high:.1f})")
     return f"| {part} | " + " | ".join(cells) + " |"
