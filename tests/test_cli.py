@@ -66,6 +66,15 @@ def test_portraits_draws_a_contact_sheet(tmp_path):
     assert Image.open(out).size == (8 * 130 - 2, 2 * 130 - 2)
 
 
+def test_portraits_of_the_second_world_are_drawn_when_asked_for(tmp_path):
+    files = {world: tmp_path / f"{world}.png" for world in ("first", "second", "default")}
+    for world, file in files.items():
+        chosen = [] if world == "default" else ["--world", world]
+        assert main(["portraits", "--n", "4", *chosen, "--out", str(file)]) == 0
+    pixels = {world: Image.open(file).tobytes() for world, file in files.items()}
+    assert pixels["default"] == pixels["first"] != pixels["second"]
+
+
 def test_the_same_portraits_are_drawn_for_the_same_seed(tmp_path):
     sheets = [tmp_path / "one.png", tmp_path / "two.png"]
     for sheet in sheets:
