@@ -4,6 +4,7 @@ import numpy as np
 
 from sdlab.figures import COLORS, CourseFigure, new_figure
 
+from ..judging.intervals import mean_interval
 from .charts import MARKERS
 
 
@@ -19,8 +20,6 @@ def plot_learning(losses: list[float], fixed: list[float], *, every: int, alt: s
 
 def plot_agreement(groups: dict[str, np.ndarray], *, alt: str) -> CourseFigure:
     """Return every picture's agreement as a dot, a row for each group, and the group's mean with its 95 % interval."""
-    from ..judging.intervals import mean_interval
-
     figure, axis = new_figure(alt=alt, width=7.6, height=0.75 + 0.55 * len(groups))
     for row, values in enumerate(groups.values()):
         mean, low, high = mean_interval(values)
