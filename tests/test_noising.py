@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from sdcourse.judging import image_features, load_clip, load_judge
-from sdcourse.lessons.charts import plot_correlations as scatter_figure
-from sdcourse.lessons.charts import plot_curves, plot_strips
+from sdcourse.lessons.charts import plot_correlations, plot_curves, plot_strips
 from sdcourse.lessons.lesson_03 import distance_from_gaussian, draw_from, recognition, swiss_roll
 from sdcourse.lessons.lesson_03_figures import plot_bells, plot_point_clouds
 from sdcourse.portraits import VALUES, draw_portrait, plan_portrait
@@ -102,7 +101,7 @@ def test_every_figure_keeps_its_alt_text():
         ),
         plot_point_clouds([cloud], ["t"], color_by=cloud[:, 0], alt="a rising line"),
         plot_bells({"one": cloud[:, 0]}, 0.0, 1.0, alt="a rising line"),
-        scatter_figure({"a": (cloud[:, 0], cloud[:, 1])}, alt="a rising line", xlabel="x", ylabel="y"),
+        plot_correlations({"a": (cloud[:, 0], cloud[:, 1])}, alt="a rising line", xlabel="x", ylabel="y"),
         plot_strips({"a": cloud[:, 0], "b": cloud[:, 1]}, alt="a rising line", xlabel="x"),
     ]
     assert [figure.alt for figure in figures] == ["a rising line"] * 5

@@ -52,8 +52,9 @@ def draw_curves(axis, x, curves: dict, *, log: str = "") -> None:
     """Draw ``curves`` (name -> values over ``x``) into an axis, told apart by colour, dash and (if few) mark."""
     places = []
     for number, (name, values) in enumerate(curves.items()):
-        counted = x is None and not isinstance(values, tuple)
-        across, up = values if isinstance(values, tuple) else (range(len(values)) if counted else x, values)
+        own = isinstance(values, tuple) and len(values) == 2 and np.ndim(values[0]) == 1  # a pair (x, y)
+        counted = x is None and not own
+        across, up = values if own else (range(len(values)) if counted else x, values)
         color = COLORS[COLOR_ORDER[number % 7]]
         axis.plot(
             np.asarray(across), np.asarray(up), LINES[number % 4], color=color, label=name, markersize=5,
