@@ -47,7 +47,7 @@ class Mutation:
     @property
     def found_by(self) -> str:
         """What must fail, as a report names it."""
-        return self.test if self.cell is None else f"{Path(self.file).stem} Cell {self.cell}"
+        return self.test or f"{self.file} Cell {self.cell}"
 
 
 def python(file: str, old: str, new: str, test: str) -> Mutation:
@@ -96,9 +96,9 @@ NOTEBOOKS = [
     Mutation(LESSON, "0.7 * error", "0.07 * error", cell=14),
     Mutation(LESSON, "drawn[\"A\", 2048][:8], \"B draws\"", "drawn[\"A\", 16][:8], \"B draws\"", cell=23),
     Mutation(LESSON, "right on most", "right on all", cell=20, where="output add"),  # more is stored than is said
-    Mutation(SOLUTION, "(2 * error * noisy)", "(error * noisy)", cell=2),  # found by the check in cell 3
+    Mutation(SOLUTION, "(2 * error * noisy)", "(error * noisy)", f"{SOLUTION} Cell 3", cell=2),  # by its check
     Mutation(SOLUTION, "-2.0581", "-2.0681", cell=4, where="output"),
-    Mutation(LAB, "raise NotImplementedError", "raise NotImplemented", cell=2),
+    Mutation(LAB, "raise NotImplementedError", "raise NotImplemented", f"{LAB} Cell 3", cell=2),
 ]
 
 
@@ -147,8 +147,7 @@ def failures(folder: Path, targets: list[str], options: list[str]) -> list[str]:
 def named(classname: str, name: str) -> str:
     """Return how a test is called here, from what a JUnit report calls it."""
     if name.startswith("Cell ") or "::Cell" in name:
-        file = next(part for part in classname.replace("/", ".").split(".") if part[:2].isdigit())
-        return f"{file} {name}"
+        return f"{classname.removesuffix('.ipynb').replace('.', '/')}.ipynb {name}"
     return f"{classname.split('.')[-1]}::{name}"
 
 
