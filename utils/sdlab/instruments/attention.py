@@ -10,8 +10,11 @@ from functools import partial
 
 import torch
 
-from ..compat import CROSS, SELF, attention_layers, check_attention, eager_attention, enclosing_transformer, unet_of
+from ..arguments import check_text
+from ..compat import CROSS, SELF, attention_layers, check_attention, eager_attention, enclosing_transformer
+from ..compat import text_parts, unet_of
 from ..errors import SdlabError
+from ..prompts import prompt_ids, read_ids
 from .attention_maps import AttentionMaps
 from .attention_options import Options, check_bytes, choose_layers, map_shapes
 from .recording import MAX_BYTES
@@ -81,8 +84,9 @@ def text_self_attention(pipe, prompt: str) -> torch.Tensor:
 
     Row i is what token i looks at and adds up to 1; the mask is causal: nothing right of the diagonal. Without padding.
     """
-    count = len(pipe.tokenizer(prompt, truncation=True, max_length=pipe.tokenizer.model_max_length).input_ids)
-    with eager_attention(pipe.text_encoder):
+    tokenizer, encoder = text_parts(pipe)
+    count = len(prompt_ids(tokenizer, read_ids(tokenizer, [check_text(prompt)])[0])) + 2
+    with eager_attention(encoder):
         found = encode(pipe, prompt, output_attentions=True).attentions
     return torch.cat(found)[:, :, :count, :count].float()
 
@@ -95,7 +99,8 @@ def _record(pipe, layers, options: Options, prompt):
     for name, attn in found.items():
         check_attention(name, attn)
     heads = {name: attn.heads for name, attn in found.items()}
-    parts = {"tokenizer": getattr(pipe, "tokenizer", None), "scale": getattr(pipe, "vae_scale_factor", 8)}
+    tokenizer = getattr(pipe, "tokenizer", None) or getattr(pipe, "tokenizer_2", None)
+    parts = {"tokenizer": tokenizer, "scale": getattr(pipe, "vae_scale_factor", 8)}
     maps = AttentionMaps(options, heads, **parts)
     with ExitStack() as stack:
         calls = stack.enter_context(follow_calls(pipe, options.rows, prompt=prompt))
@@ -120,7 +125,7 @@ def _start(unet, _args, *, maps: AttentionMaps, calls) -> None:
 
 def _end(_unet, _args, _output, *, maps: AttentionMaps, calls) -> None:
     if maps.options.wants(calls.step):
-        maps.end_step(calls.step, calls.timestep)
+        maps.end_step(calls.step, calls.timestep, add_up=maps.options.reduce == "sum")
 
 
 class _Tap:

@@ -30,10 +30,6 @@ class Features(Recording):
     def __repr__(self) -> str:
         return f"Features({len(self.names)} parts, {len(self.steps)} steps, {self.nbytes / 1e6:.1f} MB)"
 
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Take in what left the module ``name`` in this step: [images, ...]."""
-        self._kept[name].append(tensor)
-
     def __getitem__(self, name: str) -> torch.Tensor:
         """Return what left the module ``name``: [steps, images, ...]."""
         if name not in self._kept:
@@ -129,8 +125,8 @@ class _Keeper:
             return
         rows = self.calls.rows if len(output) == self.calls.shape[0] else slice(None)  # time_proj may have one row
         kept = output[rows].detach().to(self.dtype or output.dtype, copy=True, memory_format=torch.contiguous_format)
-        self.features.add(name, kept)
-        ahead = sum(self.wants(step) for step in range(self.calls.step + 1, self.calls.expected))
+        self.features.add_tensor(name, kept)
+        ahead = sum(self.wants(step) for step in range(self.calls.step, self.calls.expected))
         self._check_bytes(self.features.nbytes + ahead * self.features.step_bytes)
 
     def _check_bytes(self, needed: int) -> None:

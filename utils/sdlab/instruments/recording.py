@@ -16,6 +16,7 @@ class Recording:
         self.steps: list[int] = []
         self._timesteps: list = []
         self._kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        self._step: dict[str, torch.Tensor] = {}  # of the step that is being computed
 
     @property
     def timesteps(self) -> list[int]:
@@ -27,13 +28,23 @@ class Recording:
         """The bytes that the recorded tensors take."""
         return sum(kept.nbytes for part in self._kept.values() for kept in part)
 
+    def add_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """Take in a tensor of the step that is being computed; it counts when the step is complete."""
+        self._step[name] = tensor
+
     @property
     def step_bytes(self) -> int:
-        """The bytes that the last recorded step takes."""
-        return sum(kept[-1].nbytes for kept in self._kept.values() if kept)
+        """The bytes of what was taken in of the step that is being computed."""
+        return sum(tensor.nbytes for tensor in self._step.values())
 
-    def end_step(self, step: int, timestep) -> None:
-        """Note that everything of this step was taken in; a step that was interrupted is never noted."""
+    def end_step(self, step: int, timestep, *, add_up: bool = False) -> None:
+        """Keep what was taken in of this step, or add it to what there is; a step that was interrupted leaves none."""
+        for name, tensor in self._step.items():
+            if self._kept[name] and add_up:
+                self._kept[name][0] += tensor
+            else:
+                self._kept[name].append(tensor)
+        self._step = {}
         self.steps.append(step)
         self._timesteps.append(timestep)
 
