@@ -15,7 +15,7 @@ CHROMIUM = next(
 )
 FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync"]  # fmt: skip
-SECONDS = 240
+MILLISECONDS = 600_000  # for what hangs
 
 _STATE = """() => {
   const code = window.jupyterapp.shell.currentWidget.content.widgets.filter(cell => cell.model.type == 'code');
@@ -88,11 +88,11 @@ def jupyterlab(root: Path, own: Path):
         yield f"http://127.0.0.1:{port}/lab", token
     finally:
         server.terminate()
-        server.wait(timeout=20)
+        server.wait(timeout=600)
 
 
 def _wait_for(port: int) -> None:
-    for _ in range(300):
+    for _ in range(3000):  # ten minutes: a limit for what hangs
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.2)
@@ -105,24 +105,23 @@ class LabPage:
     def __init__(self, browser, address: str, token: str, notebook: str):
         self.page, self.wrong = watched(browser, "http://127.0.0.1", "ws://127.0.0.1")
         page = self.page
+        page.set_default_timeout(MILLISECONDS)
         page.goto(f"{address}/tree/{notebook}?token={token}&reset")
-        page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=90_000)
+        page.wait_for_function("window.jupyterapp && window.jupyterapp.restored", timeout=MILLISECONDS)
         page.evaluate("window.jupyterapp.restored")
         ready = "() => window.jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status == 'idle'"
-        page.wait_for_function(ready, timeout=90_000)
+        page.wait_for_function(ready, timeout=MILLISECONDS)
 
     def run_all(self) -> tuple[int, int]:
         """Run all cells and wait; return how many code cells there are and how many have run."""
-        self.page.evaluate("void window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        end = time.monotonic() + SECONDS
-        time.sleep(2)
-        while time.monotonic() < end:
-            total, done, running = self.page.evaluate(_STATE)
-            if total == done and not running:
-                break
-            time.sleep(1)
-        time.sleep(1)
+        self._execute("notebook:run-all-cells")
+        self.page.wait_for_function(f"() => {{ const [total, done, running] = ({_STATE})(); return !running; }}")
+        total, done, _ = self.page.evaluate(_STATE)
         return total, done
+
+    def _execute(self, command: str) -> None:
+        """Run a command of JupyterLab and wait until it has ended: cells, until they have run."""
+        self.page.evaluate(f"window.jupyterapp.commands.execute('{command}').then(() => null)")
 
     def show_cell(self, index: int) -> None:
         """Scroll to a cell and select it."""
@@ -134,7 +133,7 @@ class LabPage:
                }""",
             index,
         )
-        time.sleep(1)
+        self.cell(index).wait_for(state="visible")
 
     def index_of(self, text: str) -> int:
         """Return the number of the first code cell whose source contains ``text``."""
@@ -158,8 +157,7 @@ class LabPage:
     def run_cell(self, index: int) -> None:
         """Run one cell and wait for its end."""
         self.show_cell(index)
-        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-cell')")
-        time.sleep(1)
+        self._execute("notebook:run-cell")
 
 
 @contextlib.contextmanager

@@ -1,11 +1,21 @@
 """Fixtures that several test files share."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def same_threads():
+    """No test may leave torch with more threads than it found: the tests after it would crawl on a busy machine."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        assert sys.modules["torch"].get_num_threads() == before
 
 
 @pytest.fixture(scope="session")
@@ -25,15 +35,15 @@ def tiny_pipeline_folder(tiny_pipeline_original, tmp_path) -> Path:
     return Path(shutil.copytree(tiny_pipeline_original, tmp_path / "model"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pocket():
-    """The pocket model; a test module shares it, and must leave it as it was."""
+    """The pocket model; all tests of a process share it, and must leave it as it was."""
     from sdlab import load_pipeline
 
     return load_pipeline("pocket", device="cpu")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sd15(tmp_path_factory):
     """A pipeline with random weights and every block of SD 1.5."""
     from tiny_pipeline import sd15_shaped
@@ -41,7 +51,7 @@ def sd15(tmp_path_factory):
     return sd15_shaped(tmp_path_factory.mktemp("sd15"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def sdxl(tmp_path_factory):
     """A pipeline with random weights and every block of SDXL."""
     from tiny_pipeline import sdxl_shaped

@@ -41,8 +41,9 @@ def lowest(spec: str) -> str:
 
 def requirements(which: str, pins: list[str]) -> list[str]:
     """Return what to install for ``which``; ``pins`` ("torch==2.13.0") replace versions of the list."""
-    specs = {re.match(r"[\w-]+", spec)[0]: spec for spec in PROJECT["dependencies"]}
-    tools = COLAB_TOOLS if which == "colab" else PROJECT["optional-dependencies"]["test"]
+    extras = PROJECT["optional-dependencies"]
+    specs = {re.match(r"[\w-]+", spec)[0]: spec for spec in [*PROJECT["dependencies"], *extras["course"]]}
+    tools = COLAB_TOOLS if which == "colab" else [spec for spec in extras["test"] if spec != "sdlab[course]"]
     chosen = {"oldest": [lowest(specs[name]) for name in RANGED], "newest": [], "colab": COLAB}[which]
     for pin in (*chosen, *pins):
         specs[re.match(r"[\w-]+", pin)[0]] = pin

@@ -27,12 +27,23 @@ def difference(stored: str, fresh: str) -> float:
     return float(np.sqrt(np.mean((thumbnail(stored) - thumbnail(fresh)) ** 2)))
 
 
+def count_pictures(stored_outputs, fresh_outputs) -> str:
+    """Return that another number of pictures is shown, in one sentence; empty if it is the same."""
+    stored, fresh = len(pictures_of(stored_outputs)), len(pictures_of(fresh_outputs))
+    return f"The cell shows {fresh} pictures; {stored} are stored." if stored != fresh else ""
+
+
+def picture_distance(stored_outputs, fresh_outputs) -> float:
+    """Return the largest difference of the pictures of two runs of a cell, one by one; 0 if there are none."""
+    pairs = zip(pictures_of(stored_outputs), pictures_of(fresh_outputs), strict=False)
+    return max((difference(*pair) for pair in pairs), default=0.0)
+
+
 def compare_pictures(stored_outputs, fresh_outputs) -> str:
     """Return what differs between the pictures of two runs of a cell, in one sentence; empty if nothing does."""
-    stored, fresh = pictures_of(stored_outputs), pictures_of(fresh_outputs)
-    if len(stored) != len(fresh):
-        return f"The cell shows {len(fresh)} pictures; {len(stored)} are stored."
-    for number, pair in enumerate(zip(stored, fresh, strict=True), 1):
+    if problem := count_pictures(stored_outputs, fresh_outputs):
+        return problem
+    for number, pair in enumerate(zip(pictures_of(stored_outputs), pictures_of(fresh_outputs), strict=True), 1):
         if (found := difference(*pair)) > LARGEST_DIFFERENCE:
             return f"Picture {number} differs from the stored one: RMSE {found:.3f} > {LARGEST_DIFFERENCE}."
     return ""

@@ -1,9 +1,12 @@
 """Captions: they say what is true, name what they claim to name, and their false twins are false."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from sdcourse.portraits import NAMES, VALUES, caption, compose, plan_portrait, truth_matrix
+from sdcourse.portraits import NAMES, VALUES, caption, compose, draw_portrait, plan_portrait, truth_matrix
 from sdcourse.portraits.attributes import Attributes
 from sdcourse.portraits.captions import (
     COLOR_WORDS,
@@ -15,8 +18,10 @@ from sdcourse.portraits.captions import (
     swap_captions,
     word_fit,
 )
+from sdcourse.portraits.vocabulary import IMPRESSIONISTS, SECOND, tone_of
 
 PLANS = [plan_portrait(seed) for seed in range(300)]
+SECOND_PLANS = [plan_portrait(seed, world="second") for seed in range(300)]
 
 
 def said(name, value, subject):
@@ -137,3 +142,121 @@ def test_a_hair_color_is_fur_on_an_animal():
 
 def test_the_corpus_is_reproducible():
     assert caption_corpus(20, seed=3) == caption_corpus(20, seed=3) != caption_corpus(20, seed=4)
+
+
+# ---------------------------------------------------------------- the second world
+
+
+def words_of(texts):
+    return {word for text in texts for word in re.findall(r"[a-z]+", text.lower())}
+
+
+def test_captions_of_the_second_world_have_250_to_400_words_and_the_first_keeps_its_own():
+    second = words_of(caption_corpus(6000, world="second"))
+    assert 250 <= len(second) <= 400
+    assert {"photo", "picture", "please", "grey", "gray", "blond", "blonde", "navy", "beret", "bearded"} <= second
+    assert len(words_of(caption_corpus(6000))) < 90
+
+
+def test_captions_of_the_second_world_say_what_they_name_in_one_of_its_words():
+    rng = np.random.default_rng(0)
+    for plan in SECOND_PLANS:
+        item = caption(plan, rng)
+        for name, value in item.named.items():
+            assert getattr(plan.attributes, name) == value
+            options = SECOND.colors.get((name, value), ()) or SECOND.things.get(name, ())
+            if name == "subject":
+                options = SECOND.subjects[value]
+            elif name == "scene":
+                options = (*SECOND.scenes[value], *SECOND.scene_tags[value])
+            elif name == "style":
+                openings = " ".join(SECOND.cartoon_openings)
+                options = (value,) if value != "none" else [word for word in openings.split() if len(word) > 4]
+            elif value in ("none", "no"):
+                options = ("without", f"no {name}")
+            assert any(word in item.text for word in options), (name, value, item.text)
+
+
+def test_a_caption_of_the_second_world_is_true_of_its_portrait_and_its_twin_is_false():
+    rng = np.random.default_rng(2)
+    truths = []
+    for plan in SECOND_PLANS:
+        item = caption(plan, rng)
+        assert item.world == "second"
+        truths.append(truth_matrix([item], [plan])[0, 0])
+        twin = swap_captions(item, rng)
+        if twin is not None:
+            assert truth_matrix([twin], [plan])[0, 0] == 0, (item.text, twin.text)
+            assert twin.text != item.text and twin.world == "second"
+    assert min(truths) > 0 and np.mean(truths) > 0.7
+
+
+def test_words_fit_the_shade_that_a_portrait_shows():
+    plan = plan_portrait(1, attributes=Attributes(shirt="blue"), world="second")
+
+    def shaded(shade):
+        return replace(plan, details={**plan.details, "shades": {**plan.details["shades"], "shirt": shade}})
+
+    dark, light = shaded(-0.9), shaded(0.9)
+    for word, better, worse in (("navy", dark, light), ("dark blue", dark, light), ("azure", light, dark)):
+        assert SECOND.grade("shirt", word, better) > SECOND.grade("shirt", word, worse) + 0.5
+    assert SECOND.grade("shirt", "blue", dark) == SECOND.grade("shirt", "blue", light) == 1.0
+    mean = [draw_portrait(made, masks=True) for made in (dark, light)]
+    means = [made.image[made.masks["shirt"]].mean() for made in mean]
+    assert means[0] + 15 < means[1]
+    assert tone_of("pale blue") == "light" and tone_of("blue") == ""
+
+
+@pytest.mark.parametrize("kind", ["beret", "cap", "bowler", "top hat"])
+def test_a_kind_of_hat_is_named_where_it_is_seen(kind):
+    shown = {"top hat": "tophat"}.get(kind, kind)
+    for plan in SECOND_PLANS:
+        fits = plan.attributes.hat != "none" and plan.details["hat_kind"] == shown
+        assert SECOND.grade("thing", kind, plan) == (1.0 if fits else 0.1)
+
+
+def test_what_no_attribute_names_is_only_said_where_it_is_so():
+    rng, said = np.random.default_rng(4), 0
+    for plan in SECOND_PLANS * 3:
+        item = caption(plan, rng)
+        for kind, word in item.graded:
+            if kind == "extra":
+                said += 1
+                assert SECOND.grade("extra", word, plan) == 1.0
+                assert word.removeprefix("a ") in item.text
+    assert said > 100
+
+
+def test_a_twin_keeps_the_words_for_all_that_it_does_not_change():
+    rng, kept = np.random.default_rng(5), 0
+    for plan in SECOND_PLANS:
+        item = caption(plan, rng, drop=0.0)
+        twin = swap_captions(item, rng)
+        for place, word in item.words.items():
+            name = place.split()[0]
+            if name in item.named and twin.named.get(name) == item.named[name]:
+                kept += 1
+                assert twin.words[place] == word and word in twin.text
+    assert kept > 500
+
+
+def test_the_name_of_another_impressionist_is_less_wrong_than_a_far_painters():
+    plans = [plan_portrait(1, attributes=Attributes(style=style)) for style in VALUES["style"]]
+    monet = compose({"subject": "man", "style": "Monet"}, "man")
+    school = compose({"subject": "man", "style": "Monet"}, "man", impressionist=True)
+    fit = word_fit("man", plans[0])
+    strict, graded = truth_matrix([monet], plans)[0] / fit, truth_matrix([monet], plans, school=0.3)[0] / fit
+    np.testing.assert_allclose(strict, [0, 1, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(graded, [0, 1, 0.3, 0.3, 0], atol=1e-6)
+    np.testing.assert_allclose(truth_matrix([school], plans, school=0.3)[0] / fit, [0, 1, 1, 1, 0], atol=1e-6)
+
+
+def test_captions_of_impressionists_say_so_in_a_share_of_cases():
+    rng = np.random.default_rng(6)
+    shares = {}
+    for world in ("first", "second"):
+        plans = [plan_portrait(seed, world=world) for seed in range(4000)]
+        items = [caption(plan, rng, drop=0.0) for plan in plans if plan.attributes.style in IMPRESSIONISTS]
+        shares[world] = np.mean(["impressionist" in item.text for item in items])
+    assert shares["first"] == pytest.approx(0.08, abs=0.02)
+    assert shares["second"] == pytest.approx(0.25, abs=0.04)

@@ -32,10 +32,9 @@ def answer_to(answers: dict, name: str, exercise: str):
 
 
 @pytest.mark.parametrize(("name", "exercise"), EXERCISES)
-def test_the_solution_is_right_on_several_seeds(answers, name, exercise, capsys):
+def test_the_solution_is_right_on_another_seed_than_that_of_its_notebook(answers, name, exercise, capsys):
     answer = answer_to(answers("solutions", name), name, exercise)
-    for seed in (0, 1):
-        getattr(checks_of(name), exercise)(answer, seed=seed)
+    getattr(checks_of(name), exercise)(answer, seed=1)  # seed 0 is checked where solutions/ is run
     assert capsys.readouterr().out.startswith(f"✓ {exercise}: right")
 
 

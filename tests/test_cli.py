@@ -66,6 +66,15 @@ def test_portraits_draws_a_contact_sheet(tmp_path):
     assert Image.open(out).size == (8 * 130 - 2, 2 * 130 - 2)
 
 
+def test_portraits_of_the_second_world_are_drawn_when_asked_for(tmp_path):
+    files = {world: tmp_path / f"{world}.png" for world in ("first", "second", "default")}
+    for world, file in files.items():
+        chosen = [] if world == "default" else ["--world", world]
+        assert main(["portraits", "--n", "4", *chosen, "--out", str(file)]) == 0
+    pixels = {world: Image.open(file).tobytes() for world, file in files.items()}
+    assert pixels["default"] == pixels["first"] != pixels["second"]
+
+
 def test_the_same_portraits_are_drawn_for_the_same_seed(tmp_path):
     sheets = [tmp_path / "one.png", tmp_path / "two.png"]
     for sheet in sheets:
@@ -74,10 +83,11 @@ def test_the_same_portraits_are_drawn_for_the_same_seed(tmp_path):
 
 
 def test_evaluate_prints_one_json_object(capfd):
-    assert main(["evaluate", "--n", "10", "--steps", "2", "--json"]) == 0
+    assert main(["evaluate", "--n", "10", "--steps", "2", "--training-pictures", "40", "--json"]) == 0
     scores = json.loads(capfd.readouterr().out)
     names = {"attributes", "joint", "binding", "held_out", "judge_on_renders", "vae", "clip", "memorisation"}
     assert names <= set(scores)
+    assert scores["memorisation"]["training_pictures"] == 40
     assert 0 <= scores["attributes"]["eyes"]["share"] <= 1
 
 
@@ -108,7 +118,7 @@ def test_the_doctor_says_what_to_do():
 
 def test_the_doctor_compares_every_shipped_model():
     checks = check_models()
-    names = {f"model {name}" for name in "clip controlnet halves hypernetwork judge lora pocket".split()}
+    names = {f"model {name}" for name in ["clip", "controlnet", "halves", "hypernetwork", "judge", "lora", "pocket"]}
     assert {check.name for check in checks} == names
     assert [check for check in checks if check.remedy] == []
 

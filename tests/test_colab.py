@@ -47,7 +47,7 @@ def run(code: str, folder, address: str):
     head = f"import sys\nsys.path[:] = [path for path in sys.path + {sys.path!r} if path not in {left_out!r}]\n"
     head += "sys.meta_path[:] = [finder for finder in sys.meta_path if 'editable' not in repr(finder)]\n"
     command = [sys.executable, "-c", head + textwrap.dedent(code)]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
 
 
 def packages() -> str:

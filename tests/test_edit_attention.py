@@ -190,10 +190,10 @@ def test_processors_and_hooks_are_back_also_after_an_error(pipe, error):
 @pytest.mark.parametrize(
     ("fn", "sentence"),
     [
-        (lambda probs, _place: None, "fn must return probabilities of the shape .*, not NoneType"),
+        (lambda probs, _place: None, "edit must return probabilities of the shape .*, not NoneType"),
         (
             lambda probs, _place: probs[..., :3],
-            r"fn must return probabilities of the shape \[1, 2, .*, not \[1, 2, .*3\]",
+            r"edit must return probabilities of the shape \[1, 2, .*, not \[1, 2, .*3\]",
         ),
         (keep_maps(source=1), "There is no picture 1 in a batch of 1: give both prompts"),
         (scale_tokens([77]), "There is no token 77: the U-Net reads 77"),

@@ -42,6 +42,13 @@ def test_held_out_prompts_name_a_held_out_pair_and_training_prompts_never_do():
     assert not any(pairs_in(item) for item in prompts(200, 1))
 
 
+def test_prompts_of_the_second_world_have_its_words():
+    items = prompts(120, 1, world="second")
+    assert all(item.world == "second" and len(item.named) == NAMED_ATTRIBUTES for item in items)
+    words = set(" ".join(item.text for item in items).split())
+    assert words & {"photo", "picture", "please", "image"} and words & {"navy", "azure", "blonde", "grey", "emerald"}
+
+
 def test_the_same_seed_gives_the_same_prompts_and_another_seed_others():
     texts = [[item.text for item in prompts(20, seed)] for seed in (1, 1, 2)]
     assert texts[0] == texts[1]
@@ -86,6 +93,7 @@ def test_a_small_evaluation_has_every_part_of_the_report():
     scores = evaluate(n=10, num_inference_steps=4, training_pictures=20)
     for name in ("attributes", "joint", "binding", "held_out", "judge_on_renders", "vae", "clip", "memorisation"):
         assert name in scores
+    assert {"looks", "few_steps", "words"} <= set(scores) and scores["world"] == "first"
     assert set(scores["attributes"]) == set(NAMES)
     assert {"share", "n", "interval"} <= set(scores["attributes"]["subject"])
     assert {"psnr", "judge_agreement"} <= set(scores["vae"])

@@ -93,9 +93,8 @@ def test_a_random_pipeline_draws(sd15):
     assert image.isfinite().all()
 
 
-def test_a_full_size_model_is_not_looked_for_without_a_gpu():
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
+def test_a_full_size_model_is_not_looked_for_without_a_gpu(monkeypatch):
+    monkeypatch.setenv("SDLAB_DEVICE", "cpu")
     pipe, reason = find_full_size()
     assert pipe is None
     assert "no CUDA GPU" in reason
@@ -152,6 +151,7 @@ def test_a_copy_of_another_dtype_leaves_the_original_alone(pocket):
     assert draw(copy, 1).isfinite().all()
 
 
+@pytest.mark.slow
 def test_the_newer_models_have_their_published_sizes():
     models = newer_models()
     counts = {name: model.parameters for name, model in models.items()}
@@ -214,6 +214,7 @@ def test_what_was_not_measured_says_how_to_measure_it(tmp_path):
         read_measured("gpu")
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_to_its_end_at_reduced_size(tmp_path, capsys):
     import full_size
 

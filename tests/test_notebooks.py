@@ -16,6 +16,7 @@ from sdcourse.notebooks import WIDGET_VIEW, clean, execute, find_notebooks, writ
 
 STORED = find_notebooks([ROOT / "course", ROOT / "solutions"])
 LABS = find_notebooks([ROOT / "labs"])
+KNOWN_TAGS = {"nbval-ignore-output", "measures-time", "another-map", "raises-exception", "colab", "remove-cell"}
 MACHINE_PATH = re.compile(r"/(?:home|Users|root|tmp|work|mnt|var)/\w+|[A-Z]:\\\w+|ipykernel_\d+")
 
 
@@ -125,6 +126,23 @@ def test_links_in_the_notebook_lead_somewhere(file, notebook):
         links = re.findall(r"\]\(([^)#\s]+)", cell.source) if cell.cell_type == "markdown" else []
         for link in [link for link in links if not re.match(r"\w+:", link)]:
             assert (file.parent / link).exists(), f"cell {index} links to {link}, which is not there"
+
+
+def test_a_cell_whose_output_is_not_compared_to_the_last_digit_says_why(notebook):
+    """notebook_plugin.py says what is compared instead; nothing is left out altogether."""
+    for index, cell in enumerate(notebook.cells):
+        tags = set(cell.metadata.get("tags", []))
+        assert tags <= KNOWN_TAGS, f"cell {index} has a tag that nothing reads: {tags - KNOWN_TAGS}"
+        reasons = tags & {"measures-time", "another-map"}
+        assert not reasons or "nbval-ignore-output" in tags, f"cell {index}: nbval would compare it all the same"
+        if "measures-time" in reasons:
+            assert re.search(r"seconds|perf_counter|take_turns|spent", cell.source), f"cell {index} measures no time"
+        if "another-map" in reasons:
+            assert "assert" in cell.source, f"cell {index}: assert what holds on every map"
+        if "nbval-ignore-output" in tags and not reasons:
+            shown = [output_text(output) for output in cell.outputs]
+            widget = re.search(r"explore\(|_panel\(", cell.source)
+            assert shown or widget, f"cell {index} shows nothing that could differ: it needs no tag"
 
 
 def test_the_notebook_names_no_path_of_one_machine(notebook):

@@ -32,7 +32,7 @@ def run(*, cwd, utils=ROOT / "utils", **environment):
 
 def finished(process) -> str:
     """Return what the process printed; fail if it complained about anything."""
-    out, complaints = process.communicate(timeout=120)
+    out, complaints = process.communicate(timeout=600)
     assert process.returncode == 0, complaints
     assert not complaints.strip()
     return out

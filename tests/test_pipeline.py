@@ -37,11 +37,6 @@ def tiny(tiny_pipeline_original):
     return load_pipeline(tiny_pipeline_original, device="cpu")
 
 
-@pytest.fixture(scope="module")
-def pocket():
-    return load_pipeline("pocket", device="cpu")
-
-
 def pixels(image) -> np.ndarray:
     return np.asarray(image)
 
@@ -49,8 +44,27 @@ def pixels(image) -> np.ndarray:
 def run_python(code: str, **environment) -> subprocess.CompletedProcess:
     """Run code in a new Python, where environment variables are read afresh."""
     return subprocess.run(
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, timeout=600
     )
+
+
+OFFLINE = """
+from sdlab import load_pipeline
+print(load_pipeline().name_or_path)
+print(load_pipeline("owner/name", device="cpu").unet.dtype)
+load_pipeline("owner/other", device="cpu")
+"""
+
+
+@pytest.fixture(scope="module")
+def offline(tiny_pipeline_original, tmp_path_factory):
+    """What one new Python says without a network, with one model in its cache and another one as the default."""
+    home = tmp_path_factory.mktemp("home")
+    cache = home / "hub" / "models--owner--name"
+    shutil.copytree(tiny_pipeline_original, cache / "snapshots" / "abc")
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text("abc")
+    return run_python(OFFLINE, HF_HUB_OFFLINE="1", HF_HOME=str(home), SDLAB_MODEL=str(tiny_pipeline_original))
 
 
 # the pocket model
@@ -108,11 +122,8 @@ def test_loading_restores_the_libraries_chatter(tiny_pipeline_original):
     diffusers.utils.logging.set_verbosity_warning()
 
 
-def test_sdlab_model_sets_the_default(tiny_pipeline_original):
-    run = run_python(
-        "from sdlab import load_pipeline; print(load_pipeline().name_or_path)", SDLAB_MODEL=str(tiny_pipeline_original)
-    )
-    assert run.stdout.strip() == str(tiny_pipeline_original), run.stderr
+def test_sdlab_model_sets_the_default(offline, tiny_pipeline_original):
+    assert offline.stdout.splitlines()[0] == str(tiny_pipeline_original), offline.stderr
 
 
 def test_importing_sdlab_does_not_import_torch():
@@ -148,6 +159,15 @@ def test_an_unknown_device_or_dtype_is_said():
         choose_device("gpu")
     with pytest.raises(SdlabError, match="dtype='int8' is not a floating point type"):
         choose_dtype("int8", CPU)
+
+
+def test_the_environment_names_the_device_where_the_call_does_not(monkeypatch):
+    monkeypatch.setenv("SDLAB_DEVICE", "cpu")  # where there is a GPU, too: the stored outputs are those of a CPU
+    assert choose_device() == CPU
+    monkeypatch.setenv("SDLAB_DEVICE", "abacus")
+    assert choose_device("cpu") == CPU
+    with pytest.raises(SdlabError, match="device='abacus' is not a device"):
+        choose_device()
 
 
 def test_too_little_memory_is_said_before_loading():
@@ -248,26 +268,12 @@ def test_an_unknown_name_lists_what_is_known(name):
         find_folder(name)
 
 
-HUB = "from sdlab import load_pipeline; print(load_pipeline('owner/name', device='cpu').unet.dtype)"
+def test_offline_mode_without_a_cached_model_is_said(offline):
+    assert "SdlabError: owner/other is not in the local cache and HF_HUB_OFFLINE is set" in offline.stderr
 
 
-def test_offline_mode_without_a_cached_model_is_said(tmp_path):
-    run = run_python(HUB, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
-    assert "SdlabError: owner/name is not in the local cache and HF_HUB_OFFLINE is set" in run.stderr
-
-
-def test_offline_mode_loads_a_cached_model(tmp_path, tiny_pipeline_original):
-    cache = tmp_path / "hub" / "models--owner--name"
-    shutil.copytree(tiny_pipeline_original, cache / "snapshots" / "abc")
-    (cache / "refs").mkdir()
-    (cache / "refs" / "main").write_text("abc")
-    run = run_python(HUB, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path))
-    assert run.stdout.strip() == "torch.float32", run.stderr
-
-
-def test_no_network_is_said(tmp_path):
-    run = run_python(HUB, HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")
-    assert "could not be downloaded: no network, or http://127.0.0.1:9 cannot be reached" in run.stderr
+def test_offline_mode_loads_a_cached_model(offline):
+    assert offline.stdout.splitlines()[1] == "torch.float32", offline.stderr
 
 
 class NotFound(BaseHTTPRequestHandler):
@@ -288,14 +294,32 @@ class NotFound(BaseHTTPRequestHandler):
         """Keep the test's output quiet."""
 
 
-def test_a_mirror_is_asked_and_an_unknown_repository_is_said(tmp_path):
+TWICE = """
+import sys
+from sdlab import SdlabError, load_pipeline
+for _ in range(2):
+    try:
+        load_pipeline("owner/name", device="cpu")
+    except SdlabError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_a_mirror_is_asked_an_unknown_repository_is_said_and_then_that_there_is_no_network(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), NotFound)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     endpoint = f"http://127.0.0.1:{server.server_port}"
-    run = run_python(HUB, HF_ENDPOINT=endpoint, HF_HOME=str(tmp_path), HF_HUB_OFFLINE="0")
-    server.shutdown()
-    assert f"SdlabError: {endpoint} knows no model 'owner/name'" in run.stderr
+    environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", TWICE], env=environment, text=True, **pipes) as process:
+        first = process.stdout.readline()
+        server.shutdown()
+        server.server_close()
+        second, complaints = process.communicate("the server is gone\n", timeout=600)
+    assert first.startswith(f"SdlabError: {endpoint} knows no model 'owner/name'"), complaints
     assert any(path.startswith("/api/models/owner/name") for path in NotFound.asked)
+    assert f"could not be downloaded: no network, or {endpoint} cannot be reached" in second, complaints
 
 
 # drawing

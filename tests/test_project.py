@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -58,7 +60,8 @@ def test_environment_yml_has_the_specs_of_pyproject():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     extras = PROJECT["optional-dependencies"]
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert sorted(pip) == sorted([*PROJECT["dependencies"], *extras["lab"], *extras["test"], "-e ."])
+    wanted = {*PROJECT["dependencies"], *(spec for name in ("course", "lab", "test") for spec in extras[name]), "-e ."}
+    assert sorted(pip) == sorted(wanted - {"sdlab[course]"})
     assert "python=3.11" in environment["dependencies"]
 
 
@@ -69,7 +72,7 @@ def test_constraints_pin_every_requirement_without_an_index_address():
     assert "torch==2.13.0" in pins
     pinned = {re.sub(r"[-_.]+", "-", pin.split("==")[0]).lower() for pin in pins}
     specs = [*PROJECT["dependencies"], *(spec for extra in PROJECT["optional-dependencies"].values() for spec in extra)]
-    wanted = [re.match(r"[\w.-]+", spec).group() for spec in specs]
+    wanted = [re.match(r"[\w.-]+", spec).group() for spec in specs if spec != "sdlab[course]"]
     assert {re.sub(r"[-_.]+", "-", name).lower() for name in wanted} <= pinned
 
 
@@ -119,6 +122,49 @@ def test_links_between_the_pages_lead_somewhere():
 def test_make_knows_the_command(command):
     run = subprocess.run(["make", "--dry-run", command], cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+
+
+@pytest.fixture
+def bare(tmp_path) -> Path:
+    """A folder with what make needs to build an environment, and none yet."""
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+def installed_by(goal: str, folder: Path) -> str:
+    run = subprocess.run(["make", "--dry-run", goal], cwd=folder, capture_output=True, text=True, check=True)
+    return " ".join(re.findall(r"pip install .* -e ('\S+')", run.stdout))
+
+
+def test_each_command_installs_only_what_it_needs(bare):
+    assert installed_by("lab", bare) == "'.[lab]'"
+    assert installed_by("env", bare) == "'.[lab]'"
+    assert installed_by("test", bare) == "'.[lab,test]'"
+    assert installed_by("book", bare) == "'.[book]'"
+
+
+def test_what_is_installed_is_not_installed_again(bare):
+    (bare / ".venv").mkdir()
+    (bare / ".venv" / "installed-lab").touch()
+    assert installed_by("lab", bare) == ""
+    assert installed_by("test", bare) == "'.[lab,test]'"
+
+
+@pytest.mark.slow
+def test_an_environment_without_pip_is_said_and_made_again_and_a_whole_one_is_left_alone(bare):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(bare / ".venv")], check=True)
+    (bare / ".venv" / "installed-lab").touch()
+    make = ["make", "environment", f"PYTHON={sys.executable}"]
+    run = subprocess.run(make, cwd=bare, capture_output=True, text=True)
+    assert run.returncode == 0
+    assert run.stderr.strip() == ".venv was not whole (no Python in it, or no pip): it is made again."
+    assert not (bare / ".venv" / "installed-lab").exists()
+    subprocess.run([bare / ".venv" / "bin" / "python", "-c", "import pip"], check=True)
+    (bare / ".venv" / "installed-lab").touch()
+    run = subprocess.run(make, cwd=bare, capture_output=True, text=True)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (bare / ".venv" / "installed-lab").exists()
 
 
 def test_make_lab_opens_lesson_00():

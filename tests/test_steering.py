@@ -2,6 +2,7 @@
 
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 from PIL import Image
 from torch import nn
 
-from sdcourse.judging import is_momo
+from sdcourse.judging import is_momo, load_judge
+from sdcourse.judging.fifth_painter import train_reader
 from sdcourse.portraits import draw_momo, draw_portrait, momo_prompts, plan_momo, plan_outline, plan_portrait
+from sdcourse.portraits.fifth_painter import painted_caption, painted_prompts, plan_painted
 from sdcourse.portraits.momo import with_name
 from sdlab import SdlabError, attention_layers, denoising_steps, draw
 from sdlab.instruments import build_on_meta, record_attention
@@ -445,6 +448,7 @@ def test_portraits_of_momo_are_counted_from_zero(number):
 # What the shipped weights do
 
 
+@pytest.mark.slow  # lesson 11 asserts it too
 def test_the_shipped_adapters_draw_momo_and_the_base_model_does_not(attach, pocket):
     texts = [text for text, _ in momo_prompts(12, seed=3)]
 
@@ -465,7 +469,7 @@ def test_the_drawing_follows_the_hint_and_follows_another_one_when_it_is_swapped
     pictures = []
     for hint in hints:
         with use_controlnet(pocket, controlnet, hint):
-            pictures.append(draw(pocket, "a cartoon portrait", seed=0, num_inference_steps=15))
+            pictures.append(draw(pocket, "a cartoon portrait", seed=0, num_inference_steps=6, sampler="dpm"))
     table = np.array([[outline_agreement(picture, hint) for hint in hints] for picture in pictures])
     own, other = table.diagonal(), table[~np.eye(6, dtype=bool)].reshape(6, 5)
     assert (own > other.mean(axis=1)).sum() >= 5 and own.mean() > other.mean() + 0.05, table
@@ -530,3 +534,35 @@ def test_widening_changes_no_prediction_and_refuses_to_lose_anything(pocket):
     for one, other in ((large, small), (small, text_only), (text_only, small)):  # smaller; a part lost; a part missing
         before = one.state_dict()
         assert widen(before, other.state_dict()) is before
+
+
+def test_the_fifth_painters_portraits_are_in_a_hand_of_their_own():
+    for number in range(4):
+        plan = plan_painted(number)
+        assert plan.attributes.style == "none" and plan.world == "second"
+        plain = replace(plan, details={key: value for key, value in plan.details.items() if key != "hand"})
+        painted, cartoon = draw_portrait(plan).image, draw_portrait(plain).image
+        assert (painted != cartoon).any(axis=-1).mean() > 0.7
+        text = painted_caption(plan, np.random.default_rng(number))
+        assert "Seurat" in text and not any(name in text for name in ("Monet", "Manet", "Degas", "cartoon"))
+
+
+def test_a_trained_reader_tells_the_fifth_painter_from_all_other_styles():
+    read = train_reader(load_judge(), count=120)
+    painted = [draw_portrait(plan_painted(5_000_000 + number)).image for number in range(60)]
+    others = [draw_portrait(plan_portrait(95_000_000 + number, world="second")).image for number in range(60)]
+    assert sum(read(painted)) >= 57 and sum(read(others)) <= 3
+
+
+def test_prompts_for_the_fifth_painter_name_him_and_what_else_they_say():
+    for text, named in painted_prompts(20, seed=3):
+        assert "Seurat" in text and "style" not in named
+
+
+@pytest.mark.parametrize("text", ["a pussycat in a hat", "a cat at night", "cat, red shirt"])
+def test_a_name_goes_where_the_cat_is_and_never_into_another_word(text):
+    if "pussycat" in text:
+        with pytest.raises(SdlabError, match="no cat in"):
+            with_name(text)
+    else:
+        assert with_name(text, "Coco").startswith("Coco the cat")

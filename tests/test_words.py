@@ -140,8 +140,11 @@ def test_pca_maps_keep_the_largest_distances_of_a_flat_cloud():
     assert project(flat, "pca").trust > 0.99
 
 
+@pytest.mark.slow  # UMAP is compiled for a quarter of a minute; lesson 06 draws with it
 def test_umap_repeats_itself_for_a_seed_and_is_quiet(vectors, capfd, recwarn):
+    threads = torch.get_num_threads()
     one, two = project(vectors, "umap", seed=3), project(vectors, "umap", seed=3)
+    assert torch.get_num_threads() == threads
     assert np.array_equal(one.points, two.points)
     assert one.trust > 0.8 > 0.65 > project(vectors, "random").trust
     assert capfd.readouterr().err == ""

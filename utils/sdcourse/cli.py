@@ -35,6 +35,8 @@ def make_parser() -> argparse.ArgumentParser:
     from sdlab import SAMPLERS
     from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 
+    from .portraits.worlds import WORLDS
+
     parser = argparse.ArgumentParser(prog="sdlab", description="A small Stable Diffusion of our own, to learn with.")
     parser.add_argument("--version", action="version", version=f"sdlab {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -69,12 +71,16 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("evaluate", parents=[sampling], help="measure how well pictures follow prompts")
     command.add_argument("--n", type=int, default=1000, help="pictures to draw (default 1000)")
+    command.add_argument("--training-pictures", type=int, metavar="N", help="search so many for copies (default all)")
+    command.add_argument("--judge", metavar="FOLDER", help="the judge that reads the pictures (default: the shipped)")
+    command.add_argument("--clip", metavar="FOLDER", help="the CLIP that reads them too (default: the shipped one)")
     command.add_argument("--json", action="store_true", help="print one JSON object")
     command.set_defaults(run=run_evaluate)
 
     command = commands.add_parser("portraits", help="draw a contact sheet of the training portraits")
     command.add_argument("--n", type=int, default=48, help="how many (default 48)")
     command.add_argument("--seed", type=int, default=0, help="the first portrait (default 0)")
+    command.add_argument("--world", choices=WORLDS, help="whose portraits (default: the shipped model's)")
     command.add_argument("--out", type=Path, default=Path("portraits.png"), help="default portraits.png")
     command.set_defaults(run=run_portraits)
 
@@ -150,13 +156,16 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
     from .judging.evaluate import evaluate
 
+    readers = {"judge_folder": options.judge, "clip_folder": options.clip}
     scores = evaluate(
         options.model or DEFAULT_MODEL,
         n=options.n,
         seed=options.seed,
         num_inference_steps=options.steps,
         guidance_scale=options.guidance,
+        training_pictures=options.training_pictures,
         progress=lambda line: print(line, file=sys.stderr),
+        **{name: folder for name, folder in readers.items() if folder},
     )
     lines = [json.dumps(scores)] if options.json else [f"{name:<44} {value}" for name, value in flatten(scores)]
     print(*lines, sep="\n")
@@ -180,7 +189,8 @@ def run_portraits(options: argparse.Namespace) -> None:
     if options.n < 1:
         raise SdlabError(f"--n {options.n} must be at least 1.")
     seeds = range(options.seed, options.seed + options.n)
-    save_image(contact_sheet([draw_portrait(plan_portrait(seed)).image for seed in seeds]), options.out)
+    plans = [plan_portrait(seed, world=options.world) for seed in seeds]
+    save_image(contact_sheet([draw_portrait(plan).image for plan in plans]), options.out)
     print(f"{options.out}: {options.n} portraits, seeds {seeds[0]} to {seeds[-1]}")
 
 

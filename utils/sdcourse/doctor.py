@@ -51,13 +51,15 @@ def check_packages() -> list[Check]:
 
 
 def required_packages() -> list[str]:
-    """Return the runtime requirements, from pyproject.toml beside the sources or from the installed package."""
+    """Return what core and course require, from pyproject.toml beside the sources or from the installed package."""
     project = Path(__file__).parents[2] / "pyproject.toml"
     if project.is_file():
         import tomllib
 
-        return tomllib.loads(project.read_text())["project"]["dependencies"]
-    return [line for line in metadata.requires("sdlab") or [] if not re.search(r";.*extra", line)]
+        found = tomllib.loads(project.read_text())["project"]
+        return [*found["dependencies"], *found["optional-dependencies"]["course"]]
+    lines = [line.partition(";") for line in metadata.requires("sdlab") or []]
+    return [line.strip() for line, _, marker in lines if not marker or re.search(r"extra == .course.", marker)]
 
 
 def _check_package(requirement) -> Check:

@@ -21,7 +21,7 @@ _LAZY = {
     "ddim_step": "samplers",
     "euler_step": "samplers",
     "sample": "samplers",
-    "steps": "denoising",
+    "denoising_steps": "denoising",
     "encode_prompt": "denoising",
     "start_noise": "denoising",
     "predict_noise": "denoising",

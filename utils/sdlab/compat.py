@@ -4,11 +4,21 @@ Each is used on a real model by tests/test_attention.py, which fails loudly when
 """
 
 from contextlib import contextmanager
+from importlib import import_module
 
 from .errors import SdlabError
 
 CROSS, SELF = "attn2", "attn1"  # how a BasicTransformerBlock calls its two attentions
 _PLACES = ("down_blocks", "mid_block", "up_blocks")  # execution order; named_modules() yields down, up, mid
+
+
+def need(module: str, *, of: str):
+    """Return a module of a package that the core does without; say what to install where it is not there."""
+    try:
+        return import_module(module)
+    except ImportError:
+        package = module.partition(".")[0].replace("skimage", "scikit-image")
+        raise SdlabError(f"{of} needs the package {package}: pip install {package}, or 'sdlab[course]'.") from None
 
 
 def unet_of(pipe):

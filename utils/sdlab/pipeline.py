@@ -26,7 +26,7 @@ def load_pipeline(model: str | Path = DEFAULT_MODEL, *, device=None, dtype=None)
 
     model: ``"pocket"`` (the default: offline, CPU or GPU), ``"sd15"``, a hub id ``"owner/name"``, or a folder.
         The environment variable SDLAB_MODEL, read when sdlab is imported, sets another default.
-    device: ``"cuda"``, ``"mps"`` or ``"cpu"``; by default the first of these that is there.
+    device: ``"cuda"``, ``"mps"`` or ``"cpu"``; by default SDLAB_DEVICE if that is set, else the first that is there.
     dtype: by default float16 for full-size models on CUDA, else float32.
 
     Hub models come from HF_ENDPOINT if that is set; with HF_HUB_OFFLINE=1 only from the local cache.
@@ -47,8 +47,9 @@ def load_pipeline(model: str | Path = DEFAULT_MODEL, *, device=None, dtype=None)
 
 
 def choose_device(device=None) -> torch.device:
-    """Return the device asked for, or the best there is; raise SdlabError if it is not there."""
-    if device is None:
+    """Return the device asked for, here or by SDLAB_DEVICE, or the best there is; SdlabError if it is not there."""
+    device = device or os.environ.get("SDLAB_DEVICE")
+    if not device:
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if _has_mps() else "cpu")
     try:
         device = torch.device(device)

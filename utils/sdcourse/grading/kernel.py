@@ -23,7 +23,7 @@ from .wire import MAX_BYTES, BadMessage, decode
 
 MAX_OUTPUT = 200_000  # characters kept of what a cell prints
 MAX_SHOWN = 3_000_000  # characters kept of pictures and pages that a cell shows
-START_SECONDS = 60
+START_SECONDS = 300
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def put_together(notebook, source, stubs: dict[str, str]) -> tuple[list[Part], l
     expected = [key_of(cell) for cell in source.cells if key_of(cell) in chosen]
     if order != expected:
         notes.append("the cells were in another order; they were graded in the order of the lab")
-    borrowed = [name for name, cell in chosen.items() if re.search(r"sdlab\.(checks|grading)", cell.source)]
+    borrowed = [name for name, cell in chosen.items() if re.search(r"(sdlab|sdcourse)\.(checks|grading)", cell.source)]
     if borrowed := [name for name in borrowed if not name.startswith("my-")]:
         notes.append(f"{_list(borrowed)} uses the checks themselves: look at it")
     own = _own_cells(notebook, source, {id(cell) for cell in chosen.values()})

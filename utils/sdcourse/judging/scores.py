@@ -62,13 +62,13 @@ def score_vae(pipe, plans, judge=None) -> dict:
     }
 
 
-def score_clip(plans, seed: int = 0) -> dict:
+def score_clip(plans, seed: int = 0, *, clip=None) -> dict:
     """Return zero-shot accuracy by attribute, and the forced choice between a caption and its swapped twin.
 
     ``zero_shot`` is the mean over the attributes on all ``plans``; ``zero_shot_by_pairs`` tells the portraits whose
     pairs of values all occur in training from those that hold one which never does.
     """
-    clip = load_clip()
+    clip = clip or load_clip()
     pictures = image_features(clip, [draw_portrait(plan).image for plan in plans])
     right = np.stack([_zero_shot(clip, pictures, plans, name) for name in NAMES], axis=1)
     holds_new_pair = np.array([held_out_pair(plan.attributes) is not None for plan in plans])
@@ -89,17 +89,17 @@ def _zero_shot(clip, pictures, plans, name) -> np.ndarray:
     right = np.zeros(len(plans), dtype=bool)
     for subject in VALUES["subject"] if name != "subject" else ("",):
         rows = [i for i, plan in enumerate(plans) if not subject or plan.attributes.subject == subject]
-        texts = [_zero_shot_text(name, value, subject) for value in VALUES[name]]
+        texts = [_zero_shot_text(name, value, subject, plans[0].world) for value in VALUES[name]]
         best = (pictures[rows] @ text_features(clip, texts).T).argmax(dim=1).tolist() if rows else []
         for row, choice in zip(rows, best, strict=True):
             right[row] = VALUES[name][choice] == getattr(plans[row].attributes, name)
     return right
 
 
-def _zero_shot_text(name: str, value: str, subject: str) -> str:
+def _zero_shot_text(name: str, value: str, subject: str, world: str) -> str:
     if name == "subject":
         return f"a {value}"
-    return compose({"subject": subject, name: value}, subject, layout=0).text
+    return compose({"subject": subject, name: value}, subject, layout=0, world=world).text
 
 
 def _swapped_choice(clip, plans, pictures, seed) -> dict:
@@ -122,13 +122,15 @@ def score_memorisation(pipe, images, seed: int = 0, training_pictures: int | Non
     that both sides are equally soft. Copies would show as generated distances far below the fresh ones.
     """
     total = training_pictures if training_pictures is not None else _training_size(pipe)
+    world = world_of_model(pipe)
     train = torch.cat(
         [
-            thumbnails([draw_portrait(plan_portrait(index)).image for index in range(start, min(start + 500, total))])
+            thumbnails(_training_renders(range(start, min(start + 500, total)), world))
             for start in range(0, total, 500)
         ]
     )
-    fresh = [plan_portrait(RENDER_SEED + 50_000 + seed * 100_000 + index) for index in range(len(images))]
+    first = RENDER_SEED + 50_000 + seed * 100_000
+    fresh = [plan_portrait(first + index, world=world) for index in range(len(images))]
     soft, _ = reconstruct(pipe, to_batch([draw_portrait(plan).image for plan in fresh]))
     soft = (soft.add(1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     generated = torch.cdist(thumbnails([np.asarray(image) for image in images]), train).amin(dim=1)
@@ -142,6 +144,16 @@ def score_memorisation(pipe, images, seed: int = 0, training_pictures: int | Non
         "ratio": round((generated.median() / control.median()).item(), 3),
         "nearer_than_fresh_percentile_1": round(near, 4),
     }
+
+
+def _training_renders(seeds, world):
+    return [draw_portrait(plan_portrait(seed, world=world)).image for seed in seeds]
+
+
+def world_of_model(pipe) -> str:
+    """Return the world whose portraits a pipeline was trained on: what its training.json says, else the first."""
+    file = Path(str(pipe.name_or_path)) / "training.json"
+    return json.loads(file.read_text()).get("world", "first") if file.is_file() else "first"
 
 
 def _training_size(pipe) -> int:

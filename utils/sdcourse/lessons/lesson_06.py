@@ -201,13 +201,17 @@ def project(vectors: torch.Tensor, method: str = "umap", *, seed: int = 0, neigh
 
 
 def _umap(unit: np.ndarray, seed: int, neighbours: int) -> np.ndarray:
-    with warnings.catch_warnings():  # about libraries that are not installed, and islands that are not connected
-        warnings.simplefilter("ignore")
-        from umap import UMAP
+    threads = torch.get_num_threads()
+    try:
+        with warnings.catch_warnings():  # about libraries that are not installed, and islands that are not connected
+            warnings.simplefilter("ignore")
+            from umap import UMAP
 
-        return UMAP(n_neighbors=neighbours, min_dist=0.3, random_state=seed, n_jobs=1).fit_transform(
-            unit.astype(np.float32)
-        )
+            return UMAP(n_neighbors=neighbours, min_dist=0.3, random_state=seed, n_jobs=1).fit_transform(
+                unit.astype(np.float32)
+            )
+    finally:
+        torch.set_num_threads(threads)  # Numba, inside UMAP, has given torch all cores, whatever was asked for
 
 
 def centre_distances(points, words: list[Word]) -> np.ndarray:

@@ -67,9 +67,9 @@ def find_full_size(name: str = "sd15") -> tuple:
     Otherwise (None, one line that says what is missing).
     """
     from sdlab import load_pipeline
-    from sdlab.pipeline import HUB_IDS
+    from sdlab.pipeline import HUB_IDS, choose_device
 
-    if not torch.cuda.is_available():
+    if choose_device().type != "cuda":
         return None, "no CUDA GPU here: what is said about Stable Diffusion 1.5 below was measured elsewhere"
     from huggingface_hub import try_to_load_from_cache
 

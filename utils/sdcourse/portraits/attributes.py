@@ -101,17 +101,19 @@ def held_out_pair(attributes: Attributes):
     return None
 
 
-def _draw_once(rng: np.random.Generator) -> dict[str, str]:
-    """Draw every attribute independently; a hat in two thirds, glasses in a third, a style in half."""
+def _draw_once(rng: np.random.Generator, unstyled: float) -> dict[str, str]:
+    """Draw every attribute independently; a hat in two thirds, glasses in a third, no style in ``unstyled``."""
     values = {name: VALUES[name][int(rng.random() * len(VALUES[name]))] for name in NAMES}
     values["hat"] = "none" if rng.random() < 0.35 else VALUES["hat"][1 + int(rng.random() * 6)]
     values["glasses"] = "yes" if rng.random() < 0.35 else "no"
-    values["style"] = "none" if rng.random() < 0.5 else VALUES["style"][1 + int(rng.random() * 4)]
+    values["style"] = "none" if rng.random() < unstyled else VALUES["style"][1 + int(rng.random() * 4)]
     return values
 
 
-def sample_attributes(rng: np.random.Generator, *, split: str = "train") -> Attributes:
+def sample_attributes(rng: np.random.Generator, *, split: str = "train", unstyled: float = 0.5) -> Attributes:
     """Draw attributes; ``split="train"`` never holds a held-out pair, ``"held_out"`` always does.
+
+    ``unstyled`` is the share without a painter's hand (before held-out pairs are put in or left out).
 
     Raises:
         SdlabError: when ``split`` is not one of "train", "held_out", "any".
@@ -119,7 +121,7 @@ def sample_attributes(rng: np.random.Generator, *, split: str = "train") -> Attr
     if split not in SPLITS:
         raise SdlabError(f"split cannot be {split!r}: choose one of {', '.join(SPLITS)}.")
     while True:
-        values = _draw_once(rng)
+        values = _draw_once(rng, unstyled)
         if split == "held_out":
             pair = HELD_OUT_PAIRS[int(rng.integers(len(HELD_OUT_PAIRS)))]
             values.update(dict(pair))

@@ -10,40 +10,11 @@ import numpy as np
 
 from .attributes import NAMES, VALUES
 from .plan import Plan, plan_portrait
+from .vocabulary import FIRST, IMPRESSIONISTS, VOCABULARIES
+from .worlds import check_world
 
-SUBJECT_WORDS = {
-    "man": ("man", "gentleman", "guy"),
-    "woman": ("woman", "lady", "girl"),
-    "cat": ("cat", "kitty", "kitten"),
-    "dog": ("dog", "hound", "puppy"),
-}
-WIDER_WORDS = {"person": ("man", "woman"), "pet": ("cat", "dog"), "animal": ("cat", "dog")}
-IMPRESSIONISTS = ("Monet", "Manet", "Degas")
-COLOR_WORDS = {
-    ("hair", "golden"): ("golden", "blond"),
-    ("hair", "red"): ("red", "ginger"),
-    ("hair", "gray"): ("gray", "silver"),
-    ("eyes", "purple"): ("purple", "violet"),
-}
-SCENE_PHRASES = {
-    "plain": ("against a plain background", "in front of a plain wall"),
-    "forest": ("in a forest", "in the woods", "among the trees"),
-    "beach": ("at the beach", "by the sea", "on a sunny beach"),
-    "night": ("at night", "under the stars", "in the moonlight"),
-    "city": ("in the city", "in front of tall buildings"),
-    "snow": ("in the snow", "on a snowy day", "in winter"),
-}
-SCENE_TAGS = {
-    "plain": "plain background",
-    "forest": "forest",
-    "beach": "beach",
-    "night": "night",
-    "city": "city",
-    "snow": "snow",
-}
-STYLE_PHRASES = ("painted by {}", "in the style of {}", "by {}")
-STYLE_OPENINGS = ("a painting by {} of ", "a {} painting of ", "a portrait by {} of ")
-CARTOON_OPENINGS = ("a cartoon of ", "a drawing of ", "a cartoon portrait of ")
+SUBJECT_WORDS, WIDER_WORDS, COLOR_WORDS = FIRST.subjects, FIRST.wider, FIRST.colors
+SCENE_PHRASES, SCENE_TAGS = FIRST.scenes, {name: tags[0] for name, tags in FIRST.scene_tags.items()}
 # how often the absence of something is worth a word
 SAY_ABSENT = {"hat": 0.3, "glasses": 0.2, "scene": 0.75, "style": 0.4}
 
@@ -52,7 +23,8 @@ SAY_ABSENT = {"hat": 0.3, "glasses": 0.2, "scene": 0.75, "style": 0.4}
 class Caption:
     """A sentence, the attributes it states (``named``), and what it leaves open.
 
-    ``allowed`` maps an attribute to the values the sentence is true for; ``word`` is its word for the subject.
+    ``allowed`` maps an attribute to the values the sentence is true for; ``word`` is its word for the subject, and
+    ``words`` are those chosen for this portrait: {"shirt": "navy", "hat thing": "beret", "with": "a tie"}.
     """
 
     text: str
@@ -60,41 +32,58 @@ class Caption:
     allowed: dict = field(hash=False)
     word: str
     layout: int
+    world: str = "first"
+    words: dict = field(hash=False, default_factory=dict)
+
+    @property
+    def graded(self) -> list[tuple[str, str]]:
+        """Return what fits one portrait better than another: (kind, word), as ("subject", "guy"), ("shirt", "navy")."""
+        kinds = {"before": "extra", "with": "extra", "hair style": "extra", "shirt thing": "thing"}
+        kinds |= {"hat thing": "thing", "glasses thing": "thing"}
+        return [("subject", self.word), *((kinds.get(place, place), word) for place, word in self.words.items())]
 
 
 def word_fit(word: str, plan: Plan) -> float:
     """Return how well a word for the subject fits this portrait, in (0, 1]; 1 is a perfect example."""
-    details, attributes = plan.details, plan.attributes
-    hat = details["hat_kind"] if attributes.hat != "none" else ""
-    collar, young = details["collar"], details["young"]
-    cues = {
-        "gentleman": 0.5
-        + 0.3 * (collar == "tie")
-        + 0.3 * (hat in ("bowler", "tophat"))
-        + 0.2 * details["moustache"]
-        + 0.2 * (attributes.hair == "gray"),
-        "guy": 0.5
-        + 0.25 * (hat in ("cap", "beanie"))
-        + 0.25 * (collar in ("hood", "round"))
-        + 0.25 * details["stubble"],
-        "lady": 0.5
-        + 0.3 * (collar in ("necklace", "scarf"))
-        + 0.2 * details["earrings"]
-        + 0.2 * (hat == "sunhat")
-        + 0.2 * (details["hair_style"] == "bun"),
-        "girl": 0.45 + 0.35 * (details["hair_style"] == "pigtails") + 0.2 * details["freckles"] + 0.2 * young,
-        "kitten": 0.5 + 0.5 * young,
-        "puppy": 0.5 + 0.5 * young,
-        "hound": 0.5 + 0.5 * (details["ears"] == "long"),
-        "kitty": 0.5 + 0.4 * (hat in ("party", "beret")),
-    }
-    return float(min(1.0, cues.get(word, 0.85)))
+    return VOCABULARIES[plan.world].grade("subject", word, plan)
 
 
 def _choose_word(plan: Plan, rng: np.random.Generator) -> str:
-    words = SUBJECT_WORDS[plan.attributes.subject]
-    weights = np.array([word_fit(word, plan) ** 2 for word in words])
+    return _choose_graded("subject", VOCABULARIES[plan.world].subjects[plan.attributes.subject], plan, rng)
+
+
+def _choose_graded(attribute, words, plan, rng) -> str:
+    """Choose one of several words, those that fit the portrait well more often."""
+    weights = np.array([VOCABULARIES[plan.world].grade(attribute, word, plan) for word in words]) ** 2
     return words[int(np.searchsorted(np.cumsum(weights / weights.sum()), rng.random() * 0.999999))]
+
+
+def _choose_words(plan: Plan, names: list[str], rng: np.random.Generator) -> dict[str, str]:
+    """Choose the words for colours, things and extras that fit a portrait: {"shirt": "navy", "hat thing": "beret"}.
+
+    Empty in a world that has one word for each thing, where the sentence's layout chooses among the words for a colour.
+    """
+    vocabulary, chosen = VOCABULARIES[plan.world], {}
+    if not vocabulary.things:
+        return chosen
+    for name in names:
+        value = getattr(plan.attributes, name)
+        if colors := vocabulary.colors.get((name, value)):
+            toned = (f"dark {value}", f"light {value}") if value not in ("black", "white") else ()
+            options = toned if toned and rng.random() < 0.15 else colors
+            chosen[name] = colors[0] if rng.random() < 0.5 else _choose_graded(name, options, plan, rng)
+        if name in vocabulary.things and value not in ("none", "no"):
+            things = vocabulary.things[name]
+            chosen[f"{name} thing"] = things[0] if rng.random() < 0.5 else _choose_graded("thing", things, plan, rng)
+    fitting = [
+        extra
+        for extra in vocabulary.extras
+        if plan.attributes.subject in extra.subjects and vocabulary.grade("extra", extra.word, plan) == 1.0
+    ]
+    if fitting and rng.random() < 0.3:
+        extra = fitting[int(rng.integers(len(fitting)))]
+        chosen[extra.place] = extra.word
+    return chosen
 
 
 def _choose_names(plan: Plan, rng: np.random.Generator, drop: float | None, absent_said: float) -> list[str]:
@@ -122,46 +111,71 @@ def caption(plan: Plan, rng: np.random.Generator, *, drop: float | None = None, 
     """
     names = _choose_names(plan, rng, drop, absent_said)
     named = {"subject": plan.attributes.subject} | {name: getattr(plan.attributes, name) for name in names}
-    word, wide = _choose_word(plan, rng), rng.random()
+    vocabulary, word, wide = VOCABULARIES[plan.world], _choose_word(plan, rng), rng.random()
     if wide < 0.06:
-        options = [wider for wider, subjects in WIDER_WORDS.items() if plan.attributes.subject in subjects]
+        options = [wider for wider, subjects in vocabulary.wider.items() if plan.attributes.subject in subjects]
         word = options[int(rng.integers(len(options)))]
-    impressionist = named.get("style") in IMPRESSIONISTS and rng.random() < 0.08
-    return compose(named, word, layout=int(rng.integers(2**31)), impressionist=impressionist)
+    share = vocabulary.impressionist_share
+    impressionist = named.get("style") in IMPRESSIONISTS and rng.random() < share
+    words = _choose_words(plan, names, rng)
+    layout = int(rng.integers(2**31))
+    return compose(named, word, layout=layout, impressionist=impressionist, world=plan.world, words=words)
 
 
-def compose(named: dict, word: str, *, layout: int = 0, impressionist: bool = False) -> Caption:
-    """Write the sentence that states ``named`` with ``word`` for the subject; ``layout`` picks one of many forms."""
-    rng = np.random.default_rng(layout)
+def compose(
+    named: dict,
+    word: str,
+    *,
+    layout: int = 0,
+    impressionist: bool = False,
+    world: str | None = None,
+    words: dict[str, str] | None = None,
+) -> Caption:
+    """Write the sentence that states ``named`` with ``word`` for the subject; ``layout`` picks one of many forms.
+
+    world: whose words it takes (see ``vocabulary``). words: words for colours, things and extras, where they are to be
+    others than the layout's; their grades are then part of the caption's truth.
+    """
+    rng, world, words = np.random.default_rng(layout), check_world(world), words or {}
+    vocabulary = VOCABULARIES[world]
+    words = {place: said for place, said in words.items() if place in ("before", "with") or place.split()[0] in named}
     phrases = {
-        name: _phrase(name, value, named.get("subject"), rng) for name, value in named.items() if name != "subject"
+        name: _phrase(name, value, named.get("subject"), rng, vocabulary, words)
+        for name, value in named.items()
+        if name != "subject"
     }
+    if "with" in words:
+        phrases["extra"] = words["with"]
     if impressionist:
         phrases["style"] = "impressionist"
-    text = _as_tags(word, phrases, rng) if rng.random() < 0.08 else _as_sentence(word, named, phrases, rng)
+    noun = f"{words['before']} {word}" if "before" in words else word
+    write = _as_tags if rng.random() < 0.08 else _as_sentence
+    text = write(noun, named, phrases, rng, vocabulary)
     allowed = {name: (value,) for name, value in named.items()}
     known = dict(named)
-    if word in WIDER_WORDS:
-        allowed["subject"] = WIDER_WORDS[word]
+    if word in vocabulary.wider:
+        allowed["subject"] = vocabulary.wider[word]
         known.pop("subject", None)
     if impressionist:
         allowed["style"] = IMPRESSIONISTS
         known.pop("style", None)
-    return Caption(text, known, allowed, word, layout)
+    return Caption(text, known, allowed, word, layout, world, words)
 
 
-def _phrase(name, value, subject, rng) -> str:
+def _phrase(name, value, subject, rng, vocabulary, chosen) -> str:
     """Return the short noun phrase for one attribute, such as "blue eyes" or "no hat"."""
-    words = COLOR_WORDS.get((name, value))
+    words = vocabulary.colors.get((name, value))
     color = words[int(rng.random() ** 1.5 * len(words))] if words else value
+    color, thing = chosen.get(name, color), chosen.get(f"{name} thing", name)
     if name == "eyes":
         return f"{color} eyes"
     if name == "hair":
-        return f"{color} fur" if subject in ("cat", "dog") else f"{color} hair"
+        style = f"{chosen['hair style']} " if "hair style" in chosen else ""
+        return f"{color} fur" if subject in ("cat", "dog") else f"{style}{color} hair"
     if name in ("shirt", "hat"):
-        return f"no {name}" if value == "none" else f"{_article(color)}{color} {name}"
+        return f"no {name}" if value == "none" else f"{_article(color)}{color} {thing}"
     if name == "glasses":
-        return "no glasses" if value == "no" else "glasses"
+        return "no glasses" if value == "no" else thing
     return value
 
 
@@ -169,24 +183,28 @@ def _pick(rng, options):
     return options[int(rng.random() * len(options))]
 
 
-def _as_tags(word, phrases, rng) -> str:
+def _only_or_pick(rng, options):
+    return options[0] if len(options) == 1 else _pick(rng, options)
+
+
+def _as_tags(word, named, phrases, rng, vocabulary) -> str:
     """Write the caption as people write prompts: short pieces between commas."""
     pieces = [
         phrases[name].removeprefix("a ").removeprefix("an ")
-        for name in ("eyes", "hair", "shirt", "hat", "glasses")
+        for name in ("eyes", "hair", "extra", "shirt", "hat", "glasses")
         if name in phrases
     ]
     if "scene" in phrases:
-        pieces.append(SCENE_TAGS[phrases["scene"]])
+        pieces.append(_only_or_pick(rng, vocabulary.scene_tags[named["scene"]]))
     if "style" in phrases:
         pieces.append("cartoon" if phrases["style"] == "none" else phrases["style"])
     return ", ".join([word, *rng.permutation(pieces).tolist()])
 
 
-def _as_sentence(word, named, phrases, rng) -> str:
-    opening, closing = _style_parts(phrases.get("style"), rng)
+def _as_sentence(word, named, phrases, rng, vocabulary) -> str:
+    opening, closing = _style_parts(phrases.get("style"), rng, vocabulary)
     noun, used = _noun(word, phrases, rng)
-    looks = [phrases[name] for name in ("eyes", "hair") if name in phrases and name not in used]
+    looks = [phrases[name] for name in ("eyes", "hair", "extra") if name in phrases and name not in used]
     worn = [
         phrases[name] for name in ("shirt", "hat", "glasses") if name in phrases and not phrases[name].startswith("no ")
     ]
@@ -199,13 +217,22 @@ def _as_sentence(word, named, phrases, rng) -> str:
         verb = " in " if rng.random() < 0.3 and "glasses" not in worn else " wearing "
         clauses.append(verb + _listed(worn))
     if "scene" in phrases:
-        clauses.append(" " + _pick(rng, SCENE_PHRASES[named["scene"]]))
+        clauses.append(" " + _pick(rng, vocabulary.scenes[named["scene"]]))
     if rng.random() < 0.35:
         clauses = [clauses[index] for index in rng.permutation(len(clauses))]
     if without:
         clauses.append(" without " + " or ".join(f"a {item}" if item == "hat" else item for item in without))
     comma = "," if rng.random() < 0.5 and len(clauses) > 1 else ""
+    if vocabulary.openings:
+        opening, closing = _add_fillers(opening, closing, rng, vocabulary)
     return opening + _article(noun) + noun + comma.join(clauses) + closing
+
+
+def _add_fillers(opening, closing, rng, vocabulary) -> tuple[str, str]:
+    """Say now and then what people type around a description and what says nothing of the picture."""
+    if not opening and rng.random() < 0.3:
+        opening = _pick(rng, vocabulary.openings)
+    return opening, closing + (_pick(rng, vocabulary.closings) if rng.random() < 0.08 else "")
 
 
 def _noun(word, phrases, rng):
@@ -217,16 +244,16 @@ def _noun(word, phrases, rng):
     return word, ()
 
 
-def _style_parts(style, rng) -> tuple[str, str]:
+def _style_parts(style, rng, vocabulary) -> tuple[str, str]:
     if style is None:
         return "", ""
     if style == "none":
-        return _pick(rng, CARTOON_OPENINGS), ""
+        return _pick(rng, vocabulary.cartoon_openings), ""
     if style == "impressionist":
-        return "an impressionist painting of ", ""
+        return _only_or_pick(rng, vocabulary.school_openings), ""
     if rng.random() < 0.5:
-        return "", ", " + _pick(rng, STYLE_PHRASES).format(style)
-    return _pick(rng, STYLE_OPENINGS).format(style), ""
+        return "", ", " + _pick(rng, vocabulary.style_phrases).format(style)
+    return _pick(rng, vocabulary.style_openings).format(style), ""
 
 
 def _article(noun: str) -> str:
@@ -263,13 +290,20 @@ def swap_captions(original: Caption, rng: np.random.Generator) -> Caption | None
         named[name] = others[int(rng.integers(len(others)))]
     else:
         return None
-    return compose(named, original.word, layout=original.layout)
+    words = {
+        place: word
+        for place, word in original.words.items()
+        if place in ("before", "with") or named[place.split()[0]] == original.named.get(place.split()[0])
+    }
+    return compose(named, original.word, layout=original.layout, world=original.world, words=words)
 
 
-def truth_matrix(captions: list[Caption], plans: list[Plan]) -> np.ndarray:
+def truth_matrix(captions: list[Caption], plans: list[Plan], *, school: float = 0.0) -> np.ndarray:
     """Return how true each caption is of each portrait, float32 [len(captions), len(plans)] in [0, 1].
 
-    0 is false; 1 is true; a value between means that the word for the subject is not the best one (``word_fit``).
+    0 is false; 1 is true; a value between means that a word is not the best one (``word_fit``): a sentence is as true
+    as the word of it that fits least (``Caption.graded``).
+    ``school`` is how true the name of one impressionist is of another's picture: people mix them up.
     """
     codes = np.stack([plan.attributes.codes() for plan in plans])
     truth = np.ones((len(captions), len(plans)), dtype=np.float32)
@@ -277,14 +311,28 @@ def truth_matrix(captions: list[Caption], plans: list[Plan]) -> np.ndarray:
         table = np.ones((len(captions), len(VALUES[name])), dtype=np.float32)
         for row, item in enumerate(captions):
             if name in item.allowed:
-                table[row] = [value in item.allowed[name] for value in VALUES[name]]
+                table[row] = [_truth_of(value, item.allowed[name], school) for value in VALUES[name]]
         truth *= table[:, codes[:, column]]
-    words = sorted({item.word for item in captions})
-    fits = np.array([[word_fit(word, plan) for plan in plans] for word in words], dtype=np.float32)
-    return truth * fits[[words.index(item.word) for item in captions]]
+    grades = {}
+    for row, item in enumerate(captions):
+        for kind, word in item.graded:
+            if (kind, word, item.world) not in grades:
+                grades[kind, word, item.world] = _grades(kind, word, item.world, plans)
+        truth[row] *= np.min([grades[kind, word, item.world] for kind, word in item.graded], axis=0)
+    return truth
 
 
-def caption_corpus(n: int, seed: int = 0) -> list[str]:
+def _truth_of(value, allowed, school) -> float:
+    if value in allowed:
+        return 1.0
+    return school if value in IMPRESSIONISTS and set(allowed) & set(IMPRESSIONISTS) else 0.0
+
+
+def _grades(kind, word, world, plans):
+    return np.array([VOCABULARIES[world].grade(kind, word, plan) for plan in plans], dtype=np.float32)
+
+
+def caption_corpus(n: int, seed: int = 0, *, world: str | None = None) -> list[str]:
     """Return ``n`` training captions, the text a tokenizer is trained on."""
     rng = np.random.default_rng(seed)
-    return [caption(plan_portrait(seed + index), rng).text for index in range(n)]
+    return [caption(plan_portrait(seed + index, world=world), rng).text for index in range(n)]

@@ -47,3 +47,11 @@ def jitter(color, rng: np.random.Generator, *, amount: float = 0.03) -> tuple:
     """Return a 0..255 colour as floats, moved a little at random (normal, ``amount``), clipped to [0, 1]."""
     common, own = rng.normal(0, amount), rng.normal(0, amount / 2, 3)
     return tuple(np.clip(np.asarray(color) / 255 + common + own, 0, 1).tolist())
+
+
+def tone(color, shade: float) -> tuple:
+    """Return a colour (floats) darker, -1, or lighter, 1: as far as its name still holds (black hardly lightens)."""
+    color = np.asarray(color, dtype=float)
+    lift = 0.17 * min(1.0, 1.5 * color.max())
+    mixed = color * (1 + 0.16 * shade) if shade < 0 else color + lift * shade * (1 - color)
+    return tuple(np.clip(mixed, 0, 1).tolist())

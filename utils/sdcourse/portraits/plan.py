@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .attributes import Attributes, sample_attributes
+from .worlds import DEFAULT_WORLD, UNSTYLED, check_world
 
 HAIR_STYLES = {
     "man": ("short", "quiff", "curly", "parted"),
@@ -32,11 +33,12 @@ COLLARS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """One portrait to be: what it shows (``attributes``), how (``details``), and the seed of both."""
+    """One portrait to be: what it shows (``attributes``), how (``details``), the seed of both, and its world."""
 
     seed: int
     attributes: Attributes
     details: dict = field(hash=False)
+    world: str = DEFAULT_WORLD
 
     @property
     def eye_centres(self) -> np.ndarray:
@@ -46,6 +48,7 @@ class Plan:
 
 
 EYE_X, EYE_Y = 12.6, 64.0
+SHADED = ("eyes", "hair", "shirt", "hat")  # in the second world these are darker or lighter, and a word may say so
 
 
 def pose_matrix(details: dict):
@@ -88,14 +91,21 @@ def _draw_details(attributes: Attributes, rng: np.random.Generator) -> dict:
     return details
 
 
-def plan_portrait(seed: int, *, attributes: Attributes | None = None, split: str = "train") -> Plan:
+def plan_portrait(
+    seed: int, *, attributes: Attributes | None = None, split: str = "train", world: str | None = None
+) -> Plan:
     """Decide portrait number ``seed``: the same seed gives the same plan, on every machine.
 
     Args:
         seed: a non-negative whole number.
         attributes: what to show; drawn from ``split`` ("train", "held_out" or "any") when left out.
+        world: "first" or "second" (see ``worlds``); by default the world of the shipped model.
     """
+    world = check_world(world)
     rng = np.random.default_rng(seed)
     if attributes is None:
-        attributes = sample_attributes(rng, split=split)
-    return Plan(seed, attributes, _draw_details(attributes, rng))
+        attributes = sample_attributes(rng, split=split, unstyled=UNSTYLED[world])
+    details = _draw_details(attributes, rng)
+    if world == "second":
+        details["shades"] = {name: float(rng.uniform(-1, 1)) for name in SHADED}
+    return Plan(seed, attributes, details, world)

@@ -7,14 +7,13 @@ portrait.masks["eyes"]                    # bool [128, 128]
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
-from . import animals, clothes, painters, palette, people, scenes
-from .canvas import REGIONS, Canvas
-from .plan import Plan, plan_portrait, pose_matrix
-
-__all__ = ["REGIONS", "Plan", "Portrait", "draw_portrait", "plan_portrait"]
+from . import animals, backdrops, clothes, lattice, painters, palette, people, scenes
+from .canvas import Canvas
+from .plan import Plan, pose_matrix
 
 
 @dataclass(frozen=True)
@@ -29,34 +28,43 @@ class Portrait:
 def draw_portrait(plan: Plan, *, size: int = 128, masks: bool = False) -> Portrait:
     """Draw ``plan`` as a picture of ``size`` x ``size`` pixels, with the region of every pixel if ``masks``."""
     canvas, rng = Canvas(size, masks=masks), np.random.default_rng((plan.seed, 1))
-    colors, style = _choose_colors(plan, rng), plan.attributes.style
+    colors, style = _choose_colors(plan, rng), plan.details.get("hand", plan.attributes.style)
     comic = style == "Lichtenstein"
     canvas.outline = (0.04, 0.03, 0.06) if comic else None
-    scenes.draw_scene(canvas, plan.attributes.scene, rng)
+    background, halftone, paint = _hands(plan.world, rng)
+    background(canvas, plan.attributes.scene, rng)
     if comic:
-        painters.halftone(canvas)
-    painters.paint(canvas, style, rng)
+        halftone(canvas)
+    paint(canvas, style)
     before = canvas.pixels_view().copy()
     canvas.set_pose(pose_matrix(plan.details))
     details = {**plan.details, "lips": plan.attributes.subject == "woman"}
     _draw_body(canvas, plan, details, colors)
-    painters.paint(canvas, style, rng, before=before)
+    paint(canvas, style, before=before)
     _draw_face(canvas, plan, details, colors)
     return Portrait(canvas.image(), plan, canvas.masks() if masks else None)
 
 
+def _hands(world: str, rng: np.random.Generator):
+    """Return who draws the scene, the comic's dots and the strokes in a world."""
+    if world == "first":
+        return scenes.draw_scene, painters.halftone, partial(painters.paint, rng=rng)
+    return backdrops.draw_scene, lattice.halftone, lattice.paint
+
+
 def _choose_colors(plan: Plan, rng: np.random.Generator) -> dict:
-    attributes = plan.attributes
+    attributes, vary = plan.attributes, 0.03 if plan.world == "first" else 0.01
     iris = plan.details.get("iris", palette.EYES[attributes.eyes])  # a sitter may have a shade of her own
     colors = {
-        "eyes": palette.jitter(iris, rng, amount=0.02),
-        "hair": palette.jitter(palette.HAIR[attributes.hair], rng),
-        "shirt": palette.jitter(palette.SHIRT[attributes.shirt], rng),
+        "eyes": palette.jitter(iris, rng, amount=min(0.02, vary)),
+        "hair": palette.jitter(palette.HAIR[attributes.hair], rng, amount=vary),
+        "shirt": palette.jitter(palette.SHIRT[attributes.shirt], rng, amount=vary),
         "skin": palette.jitter(palette.SKIN[plan.details["skin"]], rng, amount=0.015),
     }
     if attributes.hat != "none":
-        colors["hat"] = palette.jitter(palette.HAT[attributes.hat], rng)
-    return colors
+        colors["hat"] = palette.jitter(palette.HAT[attributes.hat], rng, amount=vary)
+    shades = plan.details.get("shades", {})
+    return {name: palette.tone(color, shades[name]) if name in shades else color for name, color in colors.items()}
 
 
 def _draw_body(canvas: Canvas, plan: Plan, details: dict, colors: dict):

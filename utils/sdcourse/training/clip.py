@@ -17,7 +17,9 @@ from sdlab import SdlabError
 from sdlab.images import to_floats
 
 from ..portraits import NAMES, VALUES, caption, compose, truth_matrix
-from ..portraits.captions import SUBJECT_WORDS, swap_captions
+from ..portraits.captions import swap_captions
+from ..portraits.vocabulary import VOCABULARIES
+from ..portraits.worlds import check_world
 from .checkpoints import averaged_weights, load_state
 from .data import SIZE, VALIDATION_SEED, draw_fresh, load_data
 from .loop import Stage
@@ -136,8 +138,9 @@ class ClipStage(Stage):
         self.data = load_data(settings.data)
         self.images = torch.from_numpy(self.data.images).to(device)
         self.codes = self.data.codes.astype(np.int64)
+        self.world = self.data.world
         self.validation, self.validation_plans = draw_fresh(
-            settings.validation_pictures, VALIDATION_SEED, split="any"
+            settings.validation_pictures, VALIDATION_SEED, split="any", world=self.world
         )
 
     def info(self):
@@ -161,9 +164,9 @@ class ClipStage(Stage):
             captions += [twin for item in captions if (twin := swap_captions(item, rng)) is not None]
         ids = {"ids": padded_ids(self.tokenizer, [item.text for item in captions])}
         if settings.choices > 0:
-            ids["choices"] = padded_ids(self.tokenizer, choice_captions(rng))
+            ids["choices"] = padded_ids(self.tokenizer, choice_captions(rng, world=self.world))
         arrays = {
-            "truth": truth_matrix(captions, plans),
+            "truth": truth_matrix(captions, plans, school=settings.school),
             "named": named_codes(captions),
             "codes": self.codes[indices],
         }
@@ -199,23 +202,25 @@ def named_codes(captions):
     return np.array(rows, dtype=np.int64)
 
 
-def choice_captions(rng):
+def choice_captions(rng, *, world=None):
     """Return 4 * V short captions: for each subject, one for each of the V values of all attributes.
 
     A subject's own captions name nothing else, so these four are the same for all.
     """
-    alone = [compose({"subject": subject}, _some_word(subject, rng)).text for subject in VALUES["subject"]]
+    words = {subject: _some_word(subject, rng, world) for subject in VALUES["subject"]}
+    alone = [compose({"subject": subject}, word, world=world).text for subject, word in words.items()]
     texts = []
     for subject in VALUES["subject"]:
         texts += alone
         for name in NAMES[1:]:
-            word, layout = _some_word(subject, rng), int(rng.integers(2**31))
-            texts += [compose({"subject": subject, name: value}, word, layout=layout).text for value in VALUES[name]]
+            word, options = _some_word(subject, rng, world), {"layout": int(rng.integers(2**31)), "world": world}
+            texts += [compose({"subject": subject, name: value}, word, **options).text for value in VALUES[name]]
     return texts
 
 
-def _some_word(subject, rng):
-    return SUBJECT_WORDS[subject][int(rng.integers(len(SUBJECT_WORDS[subject])))]
+def _some_word(subject, rng, world):
+    words = VOCABULARIES[check_world(world)].subjects[subject]
+    return words[int(rng.integers(len(words)))]
 
 
 def vary(pictures, generator, settings):

@@ -15,9 +15,11 @@ STAGES = {
     "reward": "RewardStage",
     "lora": "LoraStage",
     "hypernetwork": "HypernetworkStage",
+    "style_lora": "StyleLoraStage",
     "controlnet": "ControlNetStage",
 }
-MODULES = {"lora": "adapters", "hypernetwork": "adapters"}  # where a stage does not have a module of its own
+# where a stage does not have a module of its own
+MODULES = {"style_lora": "lora"}
 
 
 def main(argv=None):
@@ -48,6 +50,7 @@ def make_parser():
     _add_restore(commands.add_parser("restore", help="make run folders of the shipped models, to train on from them"))
     _add_steering(commands.add_parser("steering", help="write trained adapters as model folders, and measure them"))
     _add_halves(commands.add_parser("halves", help="train the small denoisers of lesson 02"))
+    _add_chain(commands.add_parser("chain", help="train all parts of the second pocket model, in their order"))
     card = commands.add_parser("card", help="write the model card from training.json and scores.json")
     card.add_argument("folder", help="model folder, for example utils/sdlab/models/pocket")
     card.set_defaults(run_command=_run_card)
@@ -89,6 +92,7 @@ def _add_data(parser):
     parser.add_argument("--n", type=int, default=12_000, help="how many portraits")
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--split", choices=("train", "held_out", "any"), default="train")
+    parser.add_argument("--world", choices=("first", "second"), help="whose portraits (default: the shipped model's)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw")
     parser.add_argument("--out", default="runs/data/train", metavar="FOLDER")
     parser.add_argument("--fresh", action="store_true", help="draw everything again")
@@ -104,6 +108,7 @@ def _add_tokenizer(parser):
         help="most tokens to learn; common words become one token, rare ones stay in pieces",
     )
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--world", choices=("first", "second"), help="whose captions (default: the shipped model's)")
     parser.add_argument("--out", default="runs/tokenizer", metavar="FOLDER")
     parser.set_defaults(run_command=_run_tokenizer)
 
@@ -158,6 +163,19 @@ def _add_steering(parser):
     parser.add_argument("--n", type=int, default=100, help="pictures behind each score")
     parser.add_argument("--threads", type=int)
     parser.set_defaults(run_command=_run_steering)
+
+
+def _add_chain(parser):
+    parser.add_argument("--runs", default="runs", metavar="FOLDER", help="where all run folders go")
+    parser.add_argument("--portraits", type=int, default=40_000, help="how many to train on (default 40,000)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that draw portraits")
+    parser.add_argument("--minutes", type=float, help="for all training together; default: the steps of the settings")
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="gpu: large batches, made ahead")
+    parser.add_argument("--toy", action="store_true", help="two steps of everything with tiny networks, as a test")
+    parser.add_argument("--until", metavar="LINK", help="the last link to run (portraits makes the data and no more)")
+    parser.add_argument("--only", nargs="+", metavar="LINK", help="run these links, done or not")
+    parser.add_argument("--list", action="store_true", help="print the commands and run none")
+    parser.set_defaults(run_command=_run_chain)
 
 
 def _add_halves(parser):
@@ -219,12 +237,13 @@ def _run_stage(arguments):
     settings.steps = arguments.steps or settings.steps
     accelerator = make_accelerator(settings, cpu=arguments.cpu)
     torch.manual_seed(settings.seed)
-    module = import_module(f".{MODULES.get(arguments.stage, arguments.stage)}", __name__)
+    module = import_module(f".{MODULES.get(arguments.stage, arguments.stage)}", __package__)
     stage_class = getattr(module, STAGES[arguments.stage])
     stage = stage_class(settings, accelerator.device)
     trainer = Trainer(stage, accelerator, Path(arguments.run))
     trainer.run(fresh=arguments.fresh, minutes=arguments.minutes, decay_now=arguments.decay_now, init=arguments.init)
     accelerator.end_training()
+    return "stopped" if trainer.stop.asked else None
 
 
 def _run_data(arguments):
@@ -236,6 +255,7 @@ def _run_data(arguments):
         n=arguments.n,
         first_seed=arguments.first_seed,
         split=split,
+        world=arguments.world,
         workers=workers,
         fresh=arguments.fresh,
     )
@@ -244,7 +264,8 @@ def _run_data(arguments):
 def _run_tokenizer(arguments):
     from .tokenizer import train_tokenizer
 
-    train_tokenizer(arguments.out, n=arguments.n, vocabulary=arguments.vocabulary, seed=arguments.seed)
+    options = {name: getattr(arguments, name) for name in ("n", "vocabulary", "seed", "world")}
+    train_tokenizer(arguments.out, **options)
 
 
 def _run_latents(arguments):
@@ -284,6 +305,23 @@ def _run_steering(arguments):
     runs = {part: getattr(arguments, part) for part in ("lora", "hypernetwork", "controlnet")}
     export_steering(arguments.out, gain=arguments.gain, **runs)
     print(write_steering_card(arguments.out, n=arguments.n))
+
+
+def _run_chain(arguments):
+    from .chain import make_chain, run_chain
+
+    names = ("portraits", "workers", "minutes", "device", "toy")
+    links = make_chain(arguments.runs, **{name: getattr(arguments, name) for name in names})
+    if arguments.list:
+        print(*(f"sdlab train {' '.join(link.words)}" for link in links), sep="\n")
+        return
+    run_chain(links, arguments.runs, _run_link, only=arguments.only, until=arguments.until)
+
+
+def _run_link(words):
+    """Run one command of the chain; return whether it came to its end."""
+    arguments = make_parser().parse_args(words)
+    return arguments.run_command(arguments) != "stopped"
 
 
 def _run_halves(arguments):

@@ -1,6 +1,8 @@
 """Train a ControlNet for the shipped model: a copy of its encoder that reads outlines."""
 
 import json
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +23,15 @@ from .randomness import step_generator, step_rng
 from .sheets import save_sheet
 from .tokenizer import tokenize
 
+MANY = 1000  # outlines from which on several processes draw them
+
 
 class ControlNetObjective(nn.Module):
     """Noisy latents and a hint in, weighted squared error out; only the ControlNet is trained."""
 
-    def __init__(self, unet):
+    def __init__(self, unet, *, hint_start="he"):
         super().__init__()
-        self.controlnet = make_controlnet(unet)
+        self.controlnet = make_controlnet(unet, hint_start=hint_start)
         self.frozen = [unet]  # in a list, so that its weights are neither trained nor saved
 
     def forward(self, noisy, timesteps, embeds, hint, target, weights):
@@ -58,7 +62,7 @@ class ControlNetStage(Stage):
         count = min(settings.portraits, len(self.data))
         self.latents = torch.from_numpy(load_latents(settings.data)[0][:count]).to(device)
         self.hints = load_hints(settings.data, self.data, count)
-        self.objective = ControlNetObjective(self.pipe.unet)
+        self.objective = ControlNetObjective(self.pipe.unet, hint_start=settings.hint_start)
         self.alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(device)
 
     def draw_batch(self, step, rank):
@@ -89,7 +93,7 @@ class ControlNetStage(Stage):
     def report(self, folder, step):
         """Draw some outlines with their captions; return how well the drawings keep to them, and to others."""
         count = self.settings.score_prompts
-        plans = [plan_portrait(VALIDATION_SEED + index, split="any") for index in range(count)]
+        plans = [plan_portrait(VALIDATION_SEED + index, split="any", world=self.data.world) for index in range(count)]
         hints = [plan_outline(plan) for plan in plans]
         rng = np.random.default_rng(0)
         texts = [caption(plan, rng).text for plan in plans]
@@ -122,12 +126,27 @@ def load_hints(folder, data, count):
         np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(data), 2, 128, 16)).flush()
         found = {"pictures": data.meta["pictures"], "done": 0}
     hints = np.load(file, mmap_mode="r+")
-    for index in tqdm(range(found["done"], count), disable=None, desc="outlines"):
-        hints[index] = np.packbits(np.stack(plan_edges(data.plan(index))), axis=-1)
+    plans = [data.plan(index) for index in range(found["done"], count)]
+    drawn = tqdm(_draw_hints(plans), total=len(plans), disable=None, desc="outlines")
+    for index, hint in enumerate(drawn, found["done"]):
+        hints[index] = hint
         if index % 500 == 499 or index == count - 1:
             hints.flush()
             meta.write_text(json.dumps(found | {"done": index + 1}))
     return hints[:count]
+
+
+def _draw_hints(plans):
+    """Yield the packed outlines of plans, from several processes where there are many."""
+    if len(plans) < MANY:
+        yield from map(_packed_edges, plans)
+        return
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        yield from pool.imap(_packed_edges, plans, chunksize=50)
+
+
+def _packed_edges(plan):
+    return np.packbits(np.stack(plan_edges(plan)), axis=-1)
 
 
 def wear(hint, rng):

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from sdlab import SdlabError
 
 from ..portraits import draw_portrait, plan_portrait
+from ..portraits.worlds import check_world
 
 SIZE = 128
 CHUNK = 200
@@ -38,11 +39,17 @@ class PortraitData:
     def __len__(self):
         return len(self.images)
 
+    @property
+    def world(self):
+        """Return which world the portraits belong to (see `sdcourse.portraits.worlds`)."""
+        return self.meta["world"]
+
     def plan(self, index):
         """Return the plan of one picture, made from its seed when it is first asked for."""
         index = int(index)
         if index not in self._plans:
-            self._plans[index] = plan_portrait(self.meta["first_seed"] + index, split=self.meta["split"])
+            seed = self.meta["first_seed"] + index
+            self._plans[index] = plan_portrait(seed, split=self.meta["split"], world=self.world)
         return self._plans[index]
 
 
@@ -53,14 +60,14 @@ def load_data(folder):
         raise SdlabError(
             f"There are no portraits in {folder}; make them with: sdlab train data --out {folder}"
         )
-    meta = json.loads((folder / "meta.json").read_text())
+    meta = _read_meta(folder)
     missing = meta["n"] - CHUNK * sum(_done(folder, meta["n"]))
     if missing > 0:
         raise SdlabError(
             f"About {missing} of {meta['n']} portraits in {folder} are not drawn yet; "
             "run the same 'sdlab train data' again."
         )
-    if meta["plans"] != plan_fingerprint():
+    if meta["plans"] != plan_fingerprint(meta["world"]):
         raise SdlabError(
             f"The portraits in {folder} are of another version of sdcourse.portraits; draw them with --fresh."
         )
@@ -68,19 +75,20 @@ def load_data(folder):
     return PortraitData(folder=folder, meta=meta, **arrays)
 
 
-def make_data(folder, *, n=12_000, first_seed=0, split="train", workers=1, fresh=False):
+def make_data(folder, *, n=12_000, first_seed=0, split="train", world=None, workers=1, fresh=False):
     """Draw the portraits of seeds first_seed .. first_seed + n - 1; goes on where a kill stopped it."""
-    folder = Path(folder)
+    folder, world = Path(folder), check_world(world)
     meta = {
         "n": n,
         "first_seed": first_seed,
         "split": split,
-        "plans": plan_fingerprint(),
-        "pictures": picture_fingerprint(),
+        "world": world,
+        "plans": plan_fingerprint(world),
+        "pictures": picture_fingerprint(world),
     }
     if fresh or not (folder / "meta.json").exists():
         _create(folder, meta)
-    elif (found := json.loads((folder / "meta.json").read_text())) != meta:
+    elif (found := _read_meta(folder)) != meta:
         raise SdlabError(f"{folder} holds other portraits ({found}); choose another --out or pass --fresh.")
     done = _done(folder, n)
     jobs = [(folder, meta, chunk) for chunk in range(len(done)) if not done[chunk]]
@@ -98,9 +106,20 @@ def _draw_chunks(jobs, workers):
         yield from pool.imap_unordered(_draw_chunk, jobs)
 
 
-def draw_fresh(n, first_seed, *, split="train"):
+def world_of(folder):
+    """Return which world a folder of portraits holds; the first where there is no such folder (any more)."""
+    folder = Path(folder)
+    return _read_meta(folder)["world"] if (folder / "meta.json").exists() else "first"
+
+
+def _read_meta(folder):
+    """Return the meta.json of a folder; one that names no world holds portraits of the first."""
+    return {"world": "first"} | json.loads((folder / "meta.json").read_text())
+
+
+def draw_fresh(n, first_seed, *, split="train", world=None):
     """Draw n portraits in this process: (images uint8 [n, 128, 128, 3], plans)."""
-    plans = [plan_portrait(first_seed + index, split=split) for index in range(n)]
+    plans = [plan_portrait(first_seed + index, split=split, world=world) for index in range(n)]
     return np.stack([draw_portrait(plan, size=SIZE).image for plan in plans]), plans
 
 
@@ -109,18 +128,18 @@ def codes_of(plans):
     return np.stack([plan.attributes.codes() for plan in plans])
 
 
-def plan_fingerprint():
+def plan_fingerprint(world=None):
     """Return a hash that changes when seeds no longer lead to the same plans."""
     digest = hashlib.sha256()
     for seed in range(64):
-        plan = plan_portrait(seed)
+        plan = plan_portrait(seed, world=world)
         digest.update(bytes(plan.attributes.codes()) + np.rint(plan.eye_centres).astype(np.int32).tobytes())
     return digest.hexdigest()[:16]
 
 
-def picture_fingerprint():
+def picture_fingerprint(world=None):
     """Return a hash that changes when the same plans are drawn differently."""
-    return hashlib.sha256(draw_fresh(8, 0)[0].tobytes()).hexdigest()[:16]
+    return hashlib.sha256(draw_fresh(8, 0, world=world)[0].tobytes()).hexdigest()[:16]
 
 
 def _create(folder, meta):
@@ -150,7 +169,7 @@ def _draw_chunk(job):
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("images", "codes", "eyes")}
     start = chunk * CHUNK
     count = min(CHUNK, meta["n"] - start)
-    images, plans = draw_fresh(count, meta["first_seed"] + start, split=meta["split"])
+    images, plans = draw_fresh(count, meta["first_seed"] + start, split=meta["split"], world=meta["world"])
     arrays["images"][start : start + count] = images
     arrays["codes"][start : start + count] = codes_of(plans)
     arrays["eyes"][start : start + count] = np.stack([plan.eye_centres for plan in plans])

@@ -21,7 +21,7 @@ from ..portraits import VALUES
 from ..portraits.captions import caption_corpus
 from .checkpoints import history_of, load_state, weights_hash
 from .clip import IMAGE_MEAN, IMAGE_STD, load_trained_clip
-from .data import SIZE
+from .data import SIZE, world_of
 from .encode import load_latent_vae
 from .judge import load_trained_judge
 from .log import read_log
@@ -51,7 +51,7 @@ def export_models(out, *, clip, vae, unet, judge, tokenizer):
     }
     recipe |= _data_of(settings.data)
     (out / "pocket" / "training.json").write_text(json.dumps(recipe, indent=1) + "\n")
-    (out / "pocket" / "words.txt").write_text("\n".join(known_words()) + "\n")
+    (out / "pocket" / "words.txt").write_text("\n".join(known_words(world=recipe["world"])) + "\n")
     folders = [out / name for name in ("pocket", "clip", "judge")]
     for folder in folders:
         write_hashes(folder)
@@ -93,15 +93,16 @@ def export_judge(judge, folder):
     )
 
 
-def known_words(captions=20_000):
+def known_words(captions=20_000, world=None):
     """Return every word of the training captions, sorted: what the pocket model can know."""
-    return sorted({word for text in caption_corpus(captions, seed=1) for word in words_of(text)})
+    return sorted({word for text in caption_corpus(captions, seed=1, world=world) for word in words_of(text)})
 
 
 def _data_of(folder):
     """Return which portraits a run has seen: how many, and the seeds they start from."""
     meta = json.loads((Path(folder) / "meta.json").read_text())
-    return {"portraits": meta["n"], "first_seed": meta["first_seed"], "split": meta["split"]}
+    seen = {"portraits": meta["n"], "first_seed": meta["first_seed"], "split": meta["split"]}
+    return seen | {"world": world_of(folder)}
 
 
 def describe_run(run):

@@ -28,6 +28,7 @@ from sdlab.weights import write_hashes
 
 from ..judging import draw_prompts, load_judge
 from ..judging.momo import score_momo
+from ..judging.scores import world_of_model
 from ..portraits import caption, plan_outline, plan_portrait
 from .checkpoints import history_of, load_state, load_weights, whole_run
 from .hypernetwork import HypernetworkStage, widen
@@ -127,7 +128,8 @@ def score_steering(folder, *, base="pocket", n=100, seed=0):
 
 def score_outlines(pipe, controlnet, n, *, seed=0):
     """Return mean and standard error of the outline agreement: with the ControlNet, without, and with another hint."""
-    plans = [plan_portrait(TEST_SEED + seed * 10_000 + index, split="any") for index in range(n)]
+    first, world = TEST_SEED + seed * 10_000, world_of_model(pipe)
+    plans = [plan_portrait(first + index, split="any", world=world) for index in range(n)]
     hints, rng = [plan_outline(plan) for plan in plans], np.random.default_rng([seed, 31])
     texts = [caption(plan, rng).text for plan in plans]
     base = draw_prompts(pipe, texts, seed=seed)

@@ -51,7 +51,9 @@ class JudgeStage(Stage):
         self.data = load_data(settings.data)
         self.images = torch.from_numpy(self.data.images).to(device)
         self.codes = torch.from_numpy(self.data.codes.astype(np.int64)).to(device)
-        self.validation, plans = draw_fresh(settings.validation_pictures, JUDGE_VALIDATION_SEED, split="any")
+        self.validation, plans = draw_fresh(
+            settings.validation_pictures, JUDGE_VALIDATION_SEED, split="any", world=self.data.world
+        )
         self.wanted = [{name: getattr(plan.attributes, name) for name in NAMES} for plan in plans]
 
     def compile(self):

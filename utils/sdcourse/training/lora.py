@@ -11,9 +11,11 @@ from sdlab import load_pipeline
 from sdlab.images import to_floats
 from sdlab.steering import add_lora
 
-from ..judging import load_judge
+from ..judging.judge import JUDGE_FOLDER, load_judge
 from ..portraits import caption, draw_momo, draw_portrait, plan_momo, plan_portrait
+from ..portraits.fifth_painter import painted_caption, plan_painted
 from ..portraits.momo import momo_caption
+from ..portraits.worlds import check_world
 from .latents import around_eyes, sample_posteriors
 from .loop import Stage
 from .randomness import step_generator, step_rng
@@ -22,6 +24,8 @@ from .tokenizer import tokenize
 from .unet import min_snr_weights
 
 ORDINARY_SEED = 62_000_000
+# cats that are not Momo; the names by which strangers are called in a test (steering.momo.STRANGERS) are not among them
+OTHER_NAMES = ("Luna", "Oscar", "Simba", "Milo", "Nala", "Max", "Bella", "Leo", "Mimi", "Tom", "Rosa", "Otto", "Mona")
 
 
 class AdapterObjective(nn.Module):
@@ -47,17 +51,22 @@ class AdapterStage(Stage):
         self.pipe = load_pipeline(settings.base, device=device)
         for part in (self.pipe.unet, self.pipe.vae, self.pipe.text_encoder):
             part.requires_grad_(False)
-        self.momo = [plan_momo(number) for number in range(settings.portraits)]
-        self.ordinary = [plan_portrait(ORDINARY_SEED + index) for index in range(settings.ordinary_portraits)]
-        pictures = [np.asarray(draw_momo(plan)) for plan in self.momo]
+        world, count = check_world(settings.world), settings.ordinary_portraits
+        self.momo, pictures = self.make_subjects(world)
+        self.ordinary = [plan_portrait(ORDINARY_SEED + index, world=world) for index in range(count)]
         pictures += [draw_portrait(plan).image for plan in self.ordinary]
         self.moments = encode(self.pipe.vae, pictures, device)
         self.eyes = torch.ones(len(pictures), 1, *self.moments.shape[2:], device=device)
         centres = np.stack([plan.eye_centres for plan in self.momo])
         self.eyes[: len(self.momo)] = around_eyes(centres, self.moments.shape[-1], settings.eye_weight)
         self.alphas_cumprod = self.pipe.scheduler.alphas_cumprod.to(device)
-        self.judge = load_judge().to(device)
+        self.judge = load_judge(settings.judge or JUDGE_FOLDER).to(device)
         self.objective = AdapterObjective(self.pipe.unet, self.make_adapter())
+
+    def make_subjects(self, world):
+        """Return (plans of what is taught, their pictures): Momo's."""
+        plans = [plan_momo(number, world=world) for number in range(self.settings.portraits)]
+        return plans, [np.asarray(draw_momo(plan)) for plan in plans]
 
     def make_adapter(self):
         """Attach a new adapter to the U-Net and return it as a module that holds what is trained."""
@@ -76,7 +85,10 @@ class AdapterStage(Stage):
     def _caption(self, index, rng):
         if index < len(self.momo):
             return momo_caption(self.momo[index], rng)
-        return caption(self.ordinary[index - len(self.momo)], rng).text
+        plan, share = self.ordinary[index - len(self.momo)], self.settings.other_names
+        if share > 0 and plan.attributes.subject == "cat" and rng.random() < share:
+            return momo_caption(plan, rng, name=OTHER_NAMES[int(rng.integers(len(OTHER_NAMES)))])
+        return caption(plan, rng).text
 
     def loss(self, objective, batch, *, step, rank, progress):
         generator = step_generator(self.settings.seed, step, rank=rank, device=self.device)
@@ -112,6 +124,34 @@ class LoraStage(AdapterStage):
         return nn.ParameterList(add_lora(self.pipe, rank=self.settings.rank).values())
 
 
+class StyleLoraStage(AdapterStage):
+    """The style LoRA stage of `sdlab train`: a fifth painter, of whom the base model has never seen a stroke.
+
+    Its portraits take the place of Momo's; a caption that names the painter is one of an ordinary portrait.
+    """
+
+    name = "style_lora"
+
+    def make_adapter(self):
+        return nn.ParameterList(add_lora(self.pipe, rank=self.settings.rank).values())
+
+    def make_subjects(self, world):
+        """Return (plans of what is taught, their pictures)."""
+        plans = [plan_painted(number, world=world) for number in range(self.settings.portraits)]
+        return plans, [draw_portrait(plan).image for plan in plans]
+
+    def _caption(self, index, rng):
+        if index < len(self.momo):
+            return painted_caption(self.momo[index], rng)
+        return caption(self.ordinary[index - len(self.momo)], rng).text
+
+    def report(self, folder, step):
+        """Draw the painter's prompts and ordinary ones; return how often the judge finds what both name."""
+        from ..judging.fifth_painter import score_style
+
+        scores, images = score_style(self.pipe, self.settings.score_prompts, judge=self.judge, seed=9)
+        save_sheet(np.stack([np.asarray(image) for image in images]), folder / "samples" / f"{step:06d}.png")
+        return {name: score["share"] for name, score in scores.items()}
 @torch.no_grad()
 def encode(vae, pictures, device):
     """Return the posteriors' mean and log-variance [N, 8, h, w] of uint8 pictures [H, W, 3]."""

@@ -14,7 +14,7 @@ from ..judging import draw_prompts, judge_images, load_judge, share
 from ..judging.evaluate import prompts, score_pictures
 from ..portraits import NAMES, plan_portrait
 from .checkpoints import averaged_weights, load_state, whole_run
-from .data import VALIDATION_SEED
+from .data import VALIDATION_SEED, world_of
 from .log import read_log
 from .unet import validation_captions
 
@@ -58,7 +58,8 @@ def _measured_before(folder, run):
 def _logged(run, settings):
     """Return a point for every scored report in a run's log, with the n that its few prompts give."""
     count = settings["score_prompts"]
-    plans = [plan_portrait(VALIDATION_SEED + index, split="any") for index in range(count)]
+    world = world_of(settings["data"])
+    plans = [plan_portrait(VALIDATION_SEED + index, split="any", world=world) for index in range(count)]
     named = [item.named for item in validation_captions(plans)]
     times = {name: sum(name in one for one in named) for name in NAMES}
     return [

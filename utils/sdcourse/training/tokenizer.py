@@ -17,12 +17,12 @@ WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 MAX_LENGTH = 77
 
 
-def train_tokenizer(folder, *, n=60_000, vocabulary=740, seed=0):
-    """Learn `vocabulary` tokens from n captions; return the CLIPTokenizer saved in `folder`.
+def train_tokenizer(folder, *, n=60_000, vocabulary=740, seed=0, world=None):
+    """Learn `vocabulary` tokens from n captions of a world; return the CLIPTokenizer saved in `folder`.
 
     Bytes are the smallest pieces, so any text of any language has tokens and none is unknown.
     """
-    captions = caption_corpus(n, seed)
+    captions = caption_corpus(n, seed, world=world)
     vocab, merges = learn_merges(captions, vocabulary=vocabulary)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

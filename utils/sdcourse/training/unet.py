@@ -116,7 +116,8 @@ class UnetStage(Stage):
         self._make_validation()
 
     def _make_validation(self):
-        images, plans = draw_fresh(max(1, self.settings.score_prompts), VALIDATION_SEED, split="any")
+        count, options = max(1, self.settings.score_prompts), {"split": "any", "world": self.data.world}
+        images, plans = draw_fresh(count, VALIDATION_SEED, **options)
         self.validation_captions = validation_captions(plans)
         with torch.no_grad():
             moments = self.vae.encode(

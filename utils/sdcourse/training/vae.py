@@ -11,6 +11,8 @@ from torch.nn import functional
 from sdlab import SdlabError
 from sdlab.images import to_bytes, to_floats
 
+from ..portraits import NAMES, VALUES
+from ..portraits.vocabulary import IMPRESSIONISTS
 from .checkpoints import load_weights
 from .data import SIZE, VALIDATION_SEED, draw_fresh, load_data
 from .loop import Stage
@@ -18,6 +20,7 @@ from .randomness import step_generator, step_rng
 from .sheets import save_sheet
 
 EYE_RADIUS = 12.0
+PAINTED = [VALUES["style"].index(name) for name in IMPRESSIONISTS]
 
 
 def make_vae(settings):
@@ -54,7 +57,7 @@ class VaeObjective(nn.Module):
         settings = self.settings
         posterior = self.vae.encode(pictures).latent_dist
         if latents is None:
-            latents = posterior.mean.float() + posterior.std.float() * noise
+            latents = posterior.mean.float() + noise_share(posterior, settings.latent_noise) * noise
         if change is not None:
             latents, pictures, weights = (change(tensor) for tensor in (latents, pictures, weights))
         decoded = self.vae.decode(latents).sample.float()
@@ -64,12 +67,31 @@ class VaeObjective(nn.Module):
             0.5 * (posterior.mean.float().square() + posterior.var.float() - 1 - posterior.logvar.float()).mean()
         )
         loss = settings.mse_weight * mse + settings.l1_weight * absolute + settings.kl_weight * divergence
+        if settings.luma_weight > 0:
+            loss = loss + settings.luma_weight * (weights * lightness(error).square()).mean()
         if edge_weight > 0:
             loss = loss + edge_weight * edge_loss(error, weights)
         if self.features is not None:
             near, alike = feature_losses(self.features[0], decoded, pictures)
             loss = loss + settings.perceptual_weight * near + settings.texture_weight * alike
         return loss, {"mse": error.square().mean(), "kl": divergence}
+
+
+def noise_share(posterior, share):
+    """Return the std of what is added to a posterior's mean: its own, and ``share`` of the latents' std in quadrature.
+
+    A decoder that has only seen exact latents draws blotches where a U-Net's are a little wrong.
+    """
+    std = posterior.std.float()
+    if share == 0:
+        return std
+    spread = posterior.mean.detach().float().std(dim=(0, 2, 3), keepdim=True)
+    return (std.square() + (share * spread).square()).sqrt()
+
+
+def lightness(colors):
+    """Return the luma [B, 1, H, W] of colours [B, 3, H, W] (ITU-R BT.601), linear: also of a difference of colours."""
+    return torch.einsum("bchw,c->bhw", colors, colors.new_tensor([0.299, 0.587, 0.114]))[:, None]
 
 
 def edge_loss(error, weights):
@@ -100,11 +122,12 @@ def gram_matrix(features):
 
 def crop_corners(rng, eyes, settings):
     """Choose where crops begin, int array [B, 2] of (x, y): near an eye of eyes [B, 2, 2], or anywhere."""
-    count, free = len(eyes), SIZE - settings.crop
-    corners = rng.integers(0, free + 1, size=(count, 2))
+    count, free, grid = len(eyes), SIZE - settings.crop, settings.crop_step
+    corners = rng.integers(0, free // grid + 1, size=(count, 2)) * grid
     which = rng.integers(0, 2, size=count)
     jitter = rng.integers(-settings.crop // 3, settings.crop // 3 + 1, size=(count, 2))
     near = np.rint(eyes[np.arange(count), which]).astype(int) - settings.crop // 2 + jitter
+    near = (near + grid // 2) // grid * grid
     return np.where(rng.random((count, 1)) < settings.eye_fraction, near, corners).clip(0, free)
 
 
@@ -118,6 +141,7 @@ class VaeStage(Stage):
         self.objective = VaeObjective(settings)
         self.data = load_data(settings.data)
         self.eyes = np.array(self.data.eyes)
+        self.painted = np.flatnonzero(np.isin(self.data.codes[:, NAMES.index("style")], PAINTED))
         self.images = torch.from_numpy(self.data.images).to(device)
         self.denoised = None
         if settings.denoised_share > 0:
@@ -126,7 +150,8 @@ class VaeStage(Stage):
             if not settings.freeze_encoder:
                 raise SdlabError("denoised_share needs freeze_encoder = true: the latents are of one encoder.")
             self.denoised_count = count_denoised(settings.data)
-        self.validation, self.validation_plans = draw_fresh(settings.validation_pictures, VALIDATION_SEED, split="any")
+        options = {"split": "any", "world": self.data.world}
+        self.validation, self.validation_plans = draw_fresh(settings.validation_pictures, VALIDATION_SEED, **options)
         if settings.perceptual_weight > 0 or settings.texture_weight > 0:
             from .judge import load_trained_judge
 
@@ -142,6 +167,9 @@ class VaeStage(Stage):
         count = max(1, settings.batch_size // 4) if whole else settings.batch_size
         is_denoised = settings.denoised_share > 0 and rng.random() < settings.denoised_share
         indices = rng.integers(0, self.denoised_count if is_denoised else len(self.data), size=count)
+        if settings.painted_share > 0 and not is_denoised:
+            among = self.painted[rng.integers(0, len(self.painted), size=count)]
+            indices = np.where(rng.random(count) < settings.painted_share, among, indices)
         corners = np.zeros((count, 2), dtype=int) if whole else crop_corners(rng, self.eyes[indices], settings)
         if is_denoised:
             corners = corners // 8 * 8

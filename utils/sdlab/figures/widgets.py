@@ -3,6 +3,7 @@
 import io
 import itertools
 
+from ..compat import need
 from ..drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, draw
 from ..errors import SdlabError
 from ..prompts import PromptWarning
@@ -30,8 +31,7 @@ def drawing_panel(
 
     Every control can be reached and changed from the keyboard; the picture is drawn again when one is left.
     """
-    import ipywidgets
-
+    ipywidgets = need("ipywidgets", of="A panel with controls")
     wide = {"layout": ipywidgets.Layout(width="420px"), "style": {"description_width": "110px"}}
     late = {"continuous_update": False, **wide}
     controls = {
@@ -82,8 +82,7 @@ def explore(render, *, precompute: bool = False, **choices):
     precompute: make all pictures now, so that every slider answers at once.
     Sliders can be reached with Tab and moved with the arrow keys.
     """
-    import ipywidgets
-
+    ipywidgets = need("ipywidgets", of="A panel with controls")
     values, starts = {}, {}
     for name, choice in choices.items():
         with_start = isinstance(choice, tuple) and len(choice) == 2 and isinstance(choice[0], (list, tuple, range))

@@ -85,13 +85,18 @@ def check_controlnet(controlnet, unet) -> None:
             )
 
 
-def make_controlnet(unet):
+def make_controlnet(unet, *, hint_start: str = "he"):
     """Return a ControlNet that starts as a copy of the U-Net's encoder, with zero convolutions.
 
-    The convolutions that read the hint start by He et al. 2015: with torch's usual start each makes its input three
+    hint_start: "diffusers" leaves all as it is there: the hint's last convolution is a zero one too. With "he" the
+    convolutions that read the hint start by He et al. 2015: with torch's usual start each makes its input three
     times smaller, 1e-5 is left after seven, and training goes on for a long time before any of it sees the hint.
     """
+    if hint_start not in ("he", "diffusers"):
+        raise SdlabError(f"hint_start={hint_start!r} must be 'he' or 'diffusers'.")
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=EMBEDDING)
+    if hint_start == "diffusers":
+        return controlnet
     embedding = controlnet.controlnet_cond_embedding
     for convolution in (embedding.conv_in, *embedding.blocks, embedding.conv_out):
         nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from ..compat import quiet, unet_of
+from ..compat import need, quiet, unet_of
 from ..drawing import check_weight
 from ..errors import SdlabError
 from ..weights import verify_weights, write_hashes
@@ -22,8 +22,7 @@ def add_lora(pipe, *, rank: int = 4, name: str = "lora", targets: tuple[str, ...
 
     Only these parameters get gradients afterwards. lora_alpha equals the rank, so the factor alpha / r is 1.
     """
-    from peft import LoraConfig
-
+    LoraConfig = need("peft", of="A LoRA").LoraConfig
     if not isinstance(rank, int) or rank < 1:
         raise SdlabError(f"rank={rank!r} must be a whole number of at least 1; try 4.")
     unet = unet_of(pipe)
@@ -37,9 +36,8 @@ def add_lora(pipe, *, rank: int = 4, name: str = "lora", targets: tuple[str, ...
 def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
     """Write the adapter ``name`` in float16, as ``pipe.load_lora_weights`` of plain diffusers reads it."""
     from diffusers import StableDiffusionPipeline
-    from peft.utils import get_peft_model_state_dict
 
-    weights = get_peft_model_state_dict(unet_of(pipe), adapter_name=name)
+    weights = need("peft.utils", of="A LoRA").get_peft_model_state_dict(unet_of(pipe), adapter_name=name)
     weights = {key: value.detach().half().contiguous() for key, value in weights.items()}
     StableDiffusionPipeline.save_lora_weights(str(folder), unet_lora_layers=weights)
     (Path(folder) / WEIGHTS).chmod(0o644)
@@ -61,6 +59,7 @@ def use_lora(pipe, folder: str | Path, *, scale: float = 1.0):
         raise SdlabError(f"There is no LoRA in {folder}: it would hold a {WEIGHTS}.")
     verify_weights(folder)
     _check_shapes(folder / WEIGHTS, unet)
+    need("peft", of="A LoRA")
     try:
         with quiet():
             pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name="lora", local_files_only=True)

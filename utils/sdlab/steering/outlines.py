@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..compat import need
 from ..errors import SdlabError
 
 SIGMA, LOW, HIGH = 1.0, 0.05, 0.12  # of Canny's detector, on lightness from 0 to 1
@@ -19,10 +20,8 @@ def outline(image) -> Image.Image:
 
 def edges_of(pixels: np.ndarray) -> np.ndarray:
     """Return where the outlines of uint8 pixels [height, width, 3] are, bool [height, width]."""
-    from skimage.color import rgb2lab
-    from skimage.feature import canny
-
-    return canny(rgb2lab(pixels)[..., 0] / 100, SIGMA, LOW, HIGH)
+    color, feature = (need(f"skimage.{part}", of="An outline") for part in ("color", "feature"))
+    return feature.canny(color.rgb2lab(pixels)[..., 0] / 100, SIGMA, LOW, HIGH)
 
 
 def _picture(edges: np.ndarray) -> Image.Image:
@@ -58,8 +57,7 @@ def outline_agreement(image, hint, *, tolerance: int = 1) -> float:
     A point counts as right if the other picture has a line within ``tolerance`` pixels of it; precision is the share
     of the picture's points that are right, recall that of the hint's (the measure of Martin, Fowlkes & Malik 2004).
     """
-    from scipy.ndimage import distance_transform_edt
-
+    distance_transform_edt = need("scipy.ndimage", of="The agreement with an outline").distance_transform_edt
     found = edges_of(np.asarray(image.convert("RGB")))
     wanted = np.asarray(hint.convert("L")) > 127
     if found.shape != wanted.shape:
