@@ -102,7 +102,7 @@ def check_pipeline(pipe, *, draws: bool = True) -> None:
     reads, makes = pipe.unet.config.in_channels, pipe.vae.config.latent_channels
     if draws and reads != makes:
         kind = "an inpainting model, which also reads a mask and a picture" if reads == 9 else "made for another task"
-        raise SdlabError(f"This U-Net reads {reads} channels, not {makes}: it is {kind}; use its own diffusers pipeline.")
+        raise SdlabError(f"This U-Net reads {reads} channels, not {makes}: it is {kind}; use its own pipeline.")
 
 
 def check_size(pipe, height: int | None = None, width: int | None = None) -> tuple[int, int]:
@@ -117,7 +117,7 @@ def check_size(pipe, height: int | None = None, width: int | None = None) -> tup
 def _check_side(name: str, value: int, factor: int) -> int:
     check_whole(name, value, factor, MOST_PIXELS, advice=f" pixels, a multiple of {factor}")
     if value % factor:
-        raise SdlabError(f"{name}={value} must be a multiple of {factor}: try {max(1, round(value / factor)) * factor}.")
+        raise SdlabError(f"{name}={value} must be a multiple of {factor}: try {value // factor * factor}.")
     return int(value)
 
 

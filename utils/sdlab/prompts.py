@@ -39,8 +39,8 @@ def find_word(tokenizer, ids, word: str, *, occurrence: int | None = None) -> li
     starts = [start for start in range(len(names)) if wanted and names[start : start + len(wanted)] == wanted]
     prompt = read_text(tokenizer, prompt_ids(tokenizer, ids))
     if not starts:
-        choices = ", ".join(dict.fromkeys(names))
-        raise SdlabError(f"{word!r} is not in the prompt that was read, '{prompt}': choose from {choices or 'nothing'}.")
+        choices = ", ".join(dict.fromkeys(names)) or "nothing"
+        raise SdlabError(f"{word!r} is not in the prompt that was read, '{prompt}': choose from {choices}.")
     if len(starts) > 1 and occurrence is None:
         raise SdlabError(
             f"{word!r} stands {len(starts)} times in '{prompt}': say which with occurrence=0 to {len(starts) - 1}."

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import struct
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import SdlabError
@@ -42,6 +43,24 @@ def verify_weights(folder: str | Path) -> int:
     for name, expected in hashes.items():
         _verify_file(folder / name, expected)
     return len(hashes)
+
+
+@contextmanager
+def readable(path: Path, what: str):
+    """Let the block read weights at ``path``: hashes are compared where there are any (all that ships has them).
+
+    What the libraries say of a damaged or foreign file becomes one SdlabError.
+    """
+    folder = path if path.is_dir() else path.parent
+    if (folder / HASHES).is_file() or MODELS_FOLDER in folder.resolve().parents:
+        verify_weights(folder)
+    try:
+        yield
+    except SdlabError:
+        raise
+    except Exception as error:
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise SdlabError(f"The {what} in {path} could not be read ({type(error).__name__}: {line[:150]}).") from error
 
 
 def _verify_file(file: Path, expected: str) -> None:

@@ -11,8 +11,16 @@ from functools import partial
 import torch
 
 from ..arguments import check_text
-from ..compat import CROSS, SELF, attention_layers, check_attention, eager_attention, enclosing_transformer
-from ..compat import text_parts, unet_of
+from ..compat import (
+    CROSS,
+    SELF,
+    attention_layers,
+    check_attention,
+    eager_attention,
+    enclosing_transformer,
+    text_parts,
+    unet_of,
+)
 from ..errors import SdlabError
 from ..prompts import prompt_ids, read_ids
 from .attention_maps import AttentionMaps

@@ -64,7 +64,8 @@ def take_turns(
 def part_seconds(pipe):
     """Yield a dict that fills with the seconds spent in "text_encoder", "unet" and "vae" while drawing inside."""
     spent, started = dict.fromkeys(("text_encoder", "unet", "vae"), 0.0), {}
-    parts = {"text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae.decoder}
+    parts = [("text_encoder", pipe.text_encoder), ("text_encoder", getattr(pipe, "text_encoder_2", None))]
+    parts += [("unet", pipe.unet), ("vae", pipe.vae.decoder)]
 
     def enter(name):
         started[name] = now(pipe.device)
@@ -73,7 +74,7 @@ def part_seconds(pipe):
         spent[name] += now(pipe.device) - started[name]
 
     with ExitStack() as stack:
-        for name, part in parts.items():
+        for name, part in ((name, part) for name, part in parts if part is not None):
             stack.callback(part.register_forward_pre_hook(lambda *_, name=name: enter(name)).remove)
             stack.callback(part.register_forward_hook(lambda *_, name=name: leave(name)).remove)
         yield spent

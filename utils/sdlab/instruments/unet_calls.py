@@ -97,8 +97,8 @@ class UNetCalls:
         self.rows = {"cond": slice(first, last), "uncond": slice(0, half), "both": slice(0, len(found))}[self.kept_rows]
         if before not in (0, self.batch):
             raise SdlabError(
-                f"From step {self.step} on there are {self.batch} rows to keep, not {before}, as when guidance stops on "
-                "the way: record with rows='cond'."
+                f"From step {self.step} on there are {self.batch} rows to keep, not {before}, as when guidance stops: "
+                "record with rows='cond'."
             )
         self._embeds = embeds
         ids = [next((ids for ids in row.values() if ids is not None), None) for row in found]
