@@ -11,8 +11,20 @@ from diffusers import (
 )
 from PIL import Image
 
-from sdlab import SdlabError, decode, denoising_steps, draw, encode_prompt, inpaint, load_pipeline, predict_noise, redraw
-from sdlab import noise_predictor, start_noise, use_sampler
+from sdlab import (
+    SdlabError,
+    decode,
+    denoising_steps,
+    draw,
+    encode_prompt,
+    inpaint,
+    load_pipeline,
+    noise_predictor,
+    predict_noise,
+    redraw,
+    start_noise,
+    use_sampler,
+)
 from sdlab.image_to_image import latent_mask, prepare_image_latents, redraw_latents
 from sdlab.instruments import edit_attention, part_seconds, record_attention, record_features, unet_table
 from sdlab.steering import Hypernetwork, use_controlnet, use_hypernetwork
@@ -69,7 +81,7 @@ def test_latents_become_the_pipelines_picture(sdxl):
 def test_a_picture_is_redrawn_as_by_the_pipeline(sdxl, picture, guidance_scale):
     options = {"num_inference_steps": 4, "guidance_scale": guidance_scale, "strength": 0.6}
     library = StableDiffusionXLImg2ImgPipeline(**parts(sdxl), add_watermarker=False)
-    theirs = library(PROMPT, picture, generator=seeded(5), output_type="latent", **options).images
+    theirs = library(PROMPT, image=picture, generator=seeded(5), output_type="latent", **options).images
     with use_sampler(sdxl):
         latents, noise = prepare_image_latents(sdxl, [picture], seeded(5))
         mine = redraw_latents(sdxl, latents, noise, [PROMPT], **options)
@@ -83,7 +95,7 @@ def test_a_picture_is_inpainted_as_by_the_pipeline(sdxl, picture):
     library = StableDiffusionXLInpaintPipeline(**parts(sdxl), add_watermarker=False)
     options = {"num_inference_steps": 3, "guidance_scale": 3.0, "strength": 0.99}
     theirs = library(
-        PROMPT, picture, Image.fromarray(mask), generator=seeded(5), output_type="latent", height=128, width=128, **options
+        PROMPT, image=picture, mask_image=Image.fromarray(mask), generator=seeded(5), output_type="latent", **options
     ).images
     with use_sampler(sdxl):
         latents, noise = prepare_image_latents(sdxl, [picture], seeded(5))

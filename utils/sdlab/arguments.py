@@ -64,8 +64,10 @@ def seeded_generators(seed: int, count: int) -> list:
 
 
 def check_text(prompt, name: str = "prompt") -> str:
-    """Return a prompt; raise SdlabError unless it is text that UTF-8 can hold, with a letter, digit or token in it."""
-    if not isinstance(prompt, str) or not prompt.strip():
+    """Return a prompt; raise SdlabError unless it is text, not empty, that UTF-8 can hold."""
+    if not isinstance(prompt, str):
+        raise SdlabError(f"{name}={short(prompt)} must be text, for example 'a man with blue eyes'.")
+    if not prompt.strip():
         raise SdlabError(f"{name}={short(prompt)} is empty: say what to draw, for example 'a man with blue eyes'.")
     if any(0xD800 <= ord(letter) <= 0xDFFF for letter in prompt):
         raise SdlabError(f"{name}={short(prompt)} holds a character that is no UTF-8: write it anew.")
@@ -78,15 +80,14 @@ def check_prompts(prompt, name: str = "prompt") -> list[str]:
     return [check_text(one, name) for one in (prompt if many else [prompt])]
 
 
-def check_negative(negative, count: int) -> str | list[str] | None:
-    """Return a negative prompt as given: None, a text (perhaps empty), or ``count`` of them; or raise SdlabError."""
-    several = isinstance(negative, (list, tuple))
-    for one in negative if several else [negative]:
-        if one is not None and one != "" and not (isinstance(one, str) and one.isspace()):
-            check_text(one, "negative_prompt")
-    if several and len(negative) != count:
-        raise SdlabError(f"negative_prompt has {len(negative)} texts for {count} prompts: give one for each, or one.")
-    return list(negative) if several else negative
+def check_negative(negative, count: int) -> list[str] | None:
+    """Return ``count`` negative prompts, or None for None; raise SdlabError unless it is text (or empty), or a list."""
+    if negative is None:
+        return None
+    several = list(negative) if isinstance(negative, (list, tuple)) else [negative] * count
+    if len(several) != count:
+        raise SdlabError(f"negative_prompt has {len(several)} texts for {count} prompts: give one for each, or one.")
+    return [one if isinstance(one, str) and not one.strip() else check_text(one, "negative_prompt") for one in several]
 
 
 def check_pipeline(pipe, *, draws: bool = True) -> None:
@@ -150,5 +151,5 @@ def check_finite(tensor, name: str) -> None:
 def short(value) -> str:
     """Return how ``value`` looks, in at most 60 characters of one line."""
     text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
-    text = " ".join(text.split())
+    text = " ".join(text.splitlines())
     return text if len(text) <= 60 else f"{text[:57]}..."

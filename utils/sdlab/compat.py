@@ -88,6 +88,12 @@ def check_attention(name: str, attn) -> None:
         raise SdlabError(f"{name} normalizes or adds keys: this kind of attention is not one of SD 1.x, 2.x or SDXL.")
 
 
+def refuse_ip_adapter(unet, what: str) -> None:
+    """Raise SdlabError if an IP-Adapter is loaded: its layers read a picture beside the text."""
+    if getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
+        raise SdlabError(f"{what} does not know IP-Adapters, and one is loaded: call pipe.unload_ip_adapter() first.")
+
+
 @contextmanager
 def eager_attention(text_encoder):
     """Let the text encoder return its attention probabilities (fused kernels do not); restore what it used."""

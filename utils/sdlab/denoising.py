@@ -66,7 +66,7 @@ def denoising_steps(
     prompts = check_prompts(prompt)
     for text in prompts:
         check_prompt(pipe, text)
-    check_negative(negative_prompt, len(prompts))
+    negative_prompt = check_negative(negative_prompt, len(prompts))
     generators = seeded_generators(seed, num_images * len(prompts))
     with use_sampler(pipe, sampler):
         prompt_embeds, negative_prompt_embeds, added = encode_all(
@@ -140,6 +140,8 @@ def guide(noise_pred_uncond, noise_pred_text, guidance_scale: float):
 def _pred_original_sample(scheduler, noise_pred, latents, t):
     """Solve the forward diffusion for the clean latents (Ho et al. 2020, eq. 15; Salimans & Ho 2022 for v)."""
     kind = scheduler.config.prediction_type
+    if not hasattr(scheduler, "alphas_cumprod"):
+        raise SdlabError(f"{type(scheduler).__name__} has no alphas_cumprod, which denoising_steps needs: use_sampler.")
     sample, alpha_prod_t = scheduler.scale_model_input(latents, t), scheduler.alphas_cumprod[int(t)].to(latents.device)
     keep, add = alpha_prod_t**0.5, (1 - alpha_prod_t) ** 0.5
     if kind not in ("epsilon", "v_prediction"):

@@ -2,7 +2,6 @@
 
 import inspect
 import warnings
-from contextlib import contextmanager
 
 from .arguments import (  # noqa: F401 (handed on)
     check_finite,
@@ -17,7 +16,7 @@ from .arguments import (  # noqa: F401 (handed on)
     seeded_generators,
 )
 from .compat import quiet
-from .errors import SdlabError
+from .errors import SdlabError, context
 from .prompts import PromptWarning, check_prompt
 from .samplers import use_sampler
 
@@ -57,7 +56,7 @@ def draw(
         warnings.warn(sentence, PromptWarning, stacklevel=2)
     with use_sampler(pipe, sampler), quiet(progress=True), _watch_pixels(pipe):  # what is cut off was said above
         made = pipe(
-            prompts if isinstance(prompt, (list, tuple)) else prompt,
+            prompts or None,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             num_images_per_prompt=num_images,
@@ -79,6 +78,9 @@ def _check_text(pipe, prompt, options: dict) -> list[str]:
     unknown = set(options) - set(inspect.signature(type(pipe).__call__).parameters)
     if unknown:
         raise SdlabError(f"draw and {type(pipe).__name__} know no argument {sorted(unknown)[0]!r}.")
+    can_skip = hasattr(pipe, "text_encoder_2") or hasattr(pipe.text_encoder, "text_model")
+    if options.get("clip_skip") is not None and not can_skip:
+        raise SdlabError("clip_skip needs an older transformers: this diffusers cannot skip layers with the new one.")
     if options.get("prompt_embeds") is None:
         return check_prompts(prompt)
     if prompt is not None:
@@ -87,7 +89,7 @@ def _check_text(pipe, prompt, options: dict) -> list[str]:
     return []
 
 
-@contextmanager
+@context
 def _watch_pixels(pipe):
     """Raise SdlabError where the VAE makes NaN, of which diffusers would make a black picture."""
 

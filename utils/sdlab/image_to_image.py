@@ -85,8 +85,7 @@ def redraw(
     _check(pipe, [row["prompt"] for row in rows], **settings)
     for row in rows:
         row["image"] = prepare_image(row["image"], _side(pipe))
-    settings["negative_prompt"] = check_negative(negative_prompt, 1)
-    pictures = _run(pipe, rows, seed=seed, sampler=sampler, **settings)
+    pictures = _run(pipe, rows, seed=seed, sampler=sampler, negative_prompt=negative_prompt, **settings)
     return pictures if _is_many(given) else pictures[0]
 
 
@@ -120,8 +119,7 @@ def inpaint(
     for row in rows:
         row["image"], row["mask"] = prepare_image(row["image"], _side(pipe)), prepare_mask(row["mask"], _side(pipe))
         row["cells"] = latent_mask(row["mask"], pipe.vae_scale_factor, cover=cover)
-    settings["negative_prompt"] = check_negative(negative_prompt, 1)
-    pictures = _run(pipe, rows, seed=seed, sampler=sampler, **settings)
+    pictures = _run(pipe, rows, seed=seed, sampler=sampler, negative_prompt=negative_prompt, **settings)
     if paste:
         pictures = [
             paste_back(picture, row["image"], row["mask"]) for picture, row in zip(pictures, rows, strict=True)
@@ -199,8 +197,7 @@ def redraw_latents(
 
 def _predictor(pipe, prompts: list[str], guidance_scale: float, negative_prompt, size: tuple[int, int]):
     """Return a function (latents, t) -> the guided noise, each picture after its own prompt."""
-    several = isinstance(negative_prompt, (list, tuple)) or negative_prompt is None
-    negatives = negative_prompt if several else [negative_prompt] * len(prompts)
+    negatives = check_negative(negative_prompt, len(prompts))
     guided = guidance_scale > 1
     text, empty, added = encode_all(pipe, prompts, negative_prompt=negatives, guided=guided, size=size)
 

@@ -5,7 +5,7 @@ second time, in float32. The pipeline itself computes what it always does: its p
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 
 import torch
@@ -21,7 +21,7 @@ from ..compat import (
     text_parts,
     unet_of,
 )
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from ..prompts import prompt_ids, read_ids
 from .attention_maps import AttentionMaps
 from .attention_options import Options, check_bytes, choose_layers, map_shapes
@@ -31,7 +31,7 @@ from .unet_calls import encode, follow_calls
 CPU_WORK_BYTES, GPU_WORK_BYTES = 2**22, 2**28  # probabilities computed at once: a processor's cache, a GPU's taste
 
 
-@contextmanager
+@context
 def record_attention(
     pipe,
     layers: str | Iterable[str] | None = None,
@@ -62,7 +62,7 @@ def record_attention(
         yield maps
 
 
-@contextmanager
+@context
 def record_self_attention(
     pipe,
     layers: str | Iterable[str] | None = None,
@@ -99,7 +99,7 @@ def text_self_attention(pipe, prompt: str) -> torch.Tensor:
     return torch.cat(found)[:, :, :count, :count].float()
 
 
-@contextmanager
+@context
 def _record(pipe, layers, options: Options, prompt):
     """Hang the hooks on the chosen layers, yield the maps, take the hooks away."""
     unet = unet_of(pipe)

@@ -9,7 +9,7 @@ from ..compat import CROSS
 from ..errors import SdlabError
 from ..prompts import find_word, prompt_ids, read_text, split_words
 from .attention_options import Options, choose_layers
-from .recording import Recording, find_places
+from .recording import Recording, check_positions, find_places
 
 
 class AttentionMaps(Recording):
@@ -55,7 +55,7 @@ class AttentionMaps(Recording):
     def positions(self, word, *, image: int = 0, occurrence: int | None = None) -> list[int]:
         """Return the token positions of a word of the prompt (or of several in a row); numbers stand for themselves."""
         if not isinstance(word, str):
-            return [word] if isinstance(word, int) else list(word)
+            return list(check_positions("word", word))
         if self.options.kind != CROSS:
             raise SdlabError(f"Self-attention knows no words: give the number of a point instead of {word!r}.")
         return find_word(self._tokenizer, self._ids(image), word, occurrence=occurrence)

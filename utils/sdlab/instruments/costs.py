@@ -6,12 +6,12 @@ On a CPU the time of this process counts, on a GPU the time until it has finishe
 import gc
 import statistics
 import time
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
 
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 
 KINDS = {  # what torch's counter calls an operation -> what it does in the network
     "convolution": "convolution",
@@ -60,7 +60,7 @@ def take_turns(
     return {name: (statistics.median(kept[1:]), min(kept[1:]), max(kept[1:])) for name, kept in times.items()}
 
 
-@contextmanager
+@context
 def part_seconds(pipe):
     """Yield a dict that fills with the seconds spent in "text_encoder", "unet" and "vae" while drawing inside."""
     spent, started = dict.fromkeys(("text_encoder", "unet", "vae"), 0.0), {}
@@ -141,7 +141,7 @@ def count_flops(call) -> dict[str, int]:
     return kinds
 
 
-@contextmanager
+@context
 def count_calls(pipe):
     """Count within the ``with`` block how often the VAE's encoder, the U-Net and the VAE's decoder are called."""
     parts = {"encoder": pipe.vae.encoder, "unet": pipe.unet, "decoder": pipe.vae.decoder}

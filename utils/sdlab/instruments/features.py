@@ -4,13 +4,13 @@ Everything is cloned: parts of diffusers (FreeU, for one) write into these tenso
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 
 import torch
 
 from ..compat import unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from .recording import MAX_BYTES, Recording, check_positions, format_bytes
 from .skips import SKIPS, _skip_readers
 from .unet_calls import follow_calls
@@ -47,7 +47,7 @@ class Features(Recording):
         return self[skips[index]]
 
 
-@contextmanager
+@context
 def record_features(
     pipe,
     names: str | Iterable[str],

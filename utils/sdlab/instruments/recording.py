@@ -1,6 +1,7 @@
 """What every recording of a drawing has: which steps it holds, their timesteps, and the bytes that are kept."""
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 
@@ -78,7 +79,7 @@ def check_positions(name: str, numbers) -> tuple | None:
     if numbers is None:
         return None
     numbers = tuple(numbers) if isinstance(numbers, Iterable) else (numbers,)
-    if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
+    if not numbers or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise SdlabError(f"{name}={list(numbers)!r} must be whole numbers, counted from 0, at least one.")
     return tuple(dict.fromkeys(numbers))
 

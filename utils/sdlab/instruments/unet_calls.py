@@ -4,12 +4,12 @@ A step is the index of the call, not the timestep: PNDM calls the U-Net 51 times
 stacks [unconditional, conditional] rows; who is who is read from what came in and what the text encoder returned.
 """
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 
 from ..compat import skipped_states, text_parts, unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from ..prompts import read_ids
 
 ROWS = ("cond", "uncond", "both")
@@ -144,7 +144,7 @@ def _number(timestep) -> float:
     return float(torch.as_tensor(timestep).flatten()[0])
 
 
-@contextmanager
+@context
 def follow_calls(pipe, rows: str = "cond", *, prompt=None, many_drawings: bool = False):
     """Yield the ``UNetCalls`` of what is drawn inside; the hooks are gone afterwards, also after an error.
 

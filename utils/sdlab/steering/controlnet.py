@@ -5,7 +5,6 @@ U-Net itself, so every instrument of the course (draw, steps, record_attention) 
 """
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -14,7 +13,7 @@ from torch import nn
 
 from ..arguments import check_size, check_weight
 from ..compat import quiet, unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from ..weights import readable
 from .outlines import as_hint
 
@@ -33,7 +32,7 @@ def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
     return controlnet.eval().requires_grad_(False)
 
 
-@contextmanager
+@context
 def use_controlnet(pipe, controlnet, hint, *, scale: float = 1.0, height: int | None = None, width: int | None = None):
     """Let ``controlnet`` add what it reads in ``hint`` to every call of the U-Net inside the block.
 

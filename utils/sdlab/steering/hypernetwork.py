@@ -5,7 +5,7 @@ width of h, shared by all layers of that width. (Not the weight-generating netwo
 """
 
 import json
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import nn
 
 from ..arguments import check_weight
 from ..compat import CROSS, SELF, attention_layers, unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from ..weights import readable, write_hashes
 
 EXPANSION = 2  # the layer structure "1, 2, 1": width -> 2 * width -> width
@@ -112,7 +112,7 @@ def _features(width: int) -> str:
     return f"{width}_features"
 
 
-@contextmanager
+@context
 def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, scale: float = 1.0):
     """Let the attention of ``pipe`` (a pipeline or U-Net) read through ``hypernetwork`` inside the block.
 

@@ -3,14 +3,13 @@
 ``peft`` does the work, through diffusers' own adapter calls, so what is saved here loads in plain diffusers.
 """
 
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
 from ..arguments import check_weight
 from ..compat import need, quiet, unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from ..weights import readable, write_hashes
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
@@ -45,7 +44,7 @@ def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
     return Path(folder) / WEIGHTS
 
 
-@contextmanager
+@context
 def use_lora(pipe, folder: str | Path, *, scale: float = 1.0):
     """Draw with the LoRA in ``folder`` inside the block: W + scale * B A; scale 0 is exactly the base model.
 
