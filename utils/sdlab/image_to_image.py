@@ -15,6 +15,7 @@ from .arguments import (
     check_negative,
     check_pipeline,
     check_prompts,
+    check_seed,
     check_settings,
     check_size,
     check_strength,
@@ -127,9 +128,10 @@ def inpaint(
     return pictures if _is_many(given) else pictures[0]
 
 
-def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) -> list:
+def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, negative_prompt, **settings) -> list:
     """Return one PIL picture for each row (image, prompt, perhaps cells), drawn in batches; row i has seed + i."""
-    pictures = []
+    pictures, negatives = [], check_negative(negative_prompt, len(rows))
+    check_seed(seed, len(rows))
     with use_sampler(pipe, sampler):
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
@@ -137,6 +139,7 @@ def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) 
             latents, noise = prepare_image_latents(pipe, [row["image"] for row in part], generators)
             mask = torch.cat([row["cells"] for row in part]).to(latents) if "cells" in part[0] else None
             prompts = [row["prompt"] for row in part]
+            settings["negative_prompt"] = negatives and negatives[first : first + BATCH]
             latents = redraw_latents(pipe, latents, noise, prompts, mask=mask, generators=generators, **settings)
             pictures += pipe.numpy_to_pil(decode_latents(pipe, latents).float().cpu().permute(0, 2, 3, 1).numpy())
     return pictures

@@ -36,6 +36,8 @@ def load_pipeline(model: str | Path = DEFAULT_MODEL, *, device=None, dtype=None)
     Hub models come from HF_ENDPOINT if that is set; with HF_HUB_OFFLINE=1 only from the local cache.
     Raises SdlabError: unknown model, no network, missing or damaged weights, no CUDA, too little memory.
     """
+    if not isinstance(model, (str, Path)):
+        raise SdlabError(f"model={short(model)} is no model: give a name, a hub id, a folder or a .safetensors file.")
     device = choose_device(device)
     dtype = choose_dtype(dtype, device, full_size=model != "pocket")
     if model in HUB_PARAMETERS:
@@ -106,8 +108,6 @@ def free_memory(device: torch.device | str) -> int:
 
 def find_folder(model: str | Path, dtype: torch.dtype = torch.float32, *, device="cpu") -> Path:
     """Return the folder or single file that holds ``model``; a hub model is downloaded unless it is in the cache."""
-    if not isinstance(model, (str, Path)):
-        raise SdlabError(f"model={short(model)} is no model: give a name, a hub id, a folder or a .safetensors file.")
     if model in MODEL_FOLDERS:
         return MODEL_FOLDERS[model]
     place = Path(model).expanduser()
