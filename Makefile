@@ -21,7 +21,7 @@ QUIET := PYTHONPATH=tests OMP_NUM_THREADS=1 SDLAB_DEVICE=cpu PYTHONWARNINGS= TOK
 SPREAD := -n 2 --dist loadfile -p progress_plugin
 # Limits are for what hangs. An unsolved lab must run to its end: notebook_plugin.py looks at what its cells raise.
 NBVAL := -p notebook_plugin --nbval --nbval-current-env --nbval-cell-timeout=600 --nbval-kernel-startup-timeout=600 \
-	--nbval-sanitize-with=tests/nbval_sanitize.cfg
+	--nbval-sanitize-with="$(CURDIR)/tests/nbval_sanitize.cfg"
 CHECKS := $(SPREAD) $(NBVAL) tests course solutions labs $(TEST_ARGS)
 INSTALL := PIP_RESUME_RETRIES=20 $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
 STOPPED := { echo "The installation has stopped. What was fetched is kept: the same command again goes on from there." >&2; \

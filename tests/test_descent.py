@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcourse.lessons.charts import plot_panels
+from sdcourse.lessons.charts import plot_curves
 from sdcourse.lessons.lesson_01 import (
     BETAS,
     EyeSearch,
@@ -186,13 +186,13 @@ def test_the_panel_draws_the_same_walk_again_after_another(search):
 
 def test_the_figures_carry_their_alt_text_and_every_label(samples, search):
     row = plot_row_paths(search, {"a": descend(search.loss, 0.3, [0.01] * 3)}, alt="one walk along the row")
-    plot_word_map = plot_map_paths(search, {"b": torch.rand(4, 2)}, alt="one walk over the portrait")
+    drawn = plot_map_paths(search, {"b": torch.rand(4, 2)}, alt="one walk over the portrait")
     weights = plot_weight_paths(samples, {"c": torch.rand(4, 2), "d": torch.rand(4, 2)}, alt="two walks of weights")
-    panels = plot_panels(
+    panels = plot_curves(
         [1, 2], {"e": {"line": [1, math.e]}, "f": {"line": [1, 2]}}, alt="two panels", xlabel="x", ylabel="y"
     )
     assert row.alt == "one walk along the row"
     assert [text.get_text() for text in row.axes[1].get_legend().get_texts()] == ["a"]
-    assert [text.get_text() for text in plot_word_map.axes[1].get_legend().get_texts()] == ["b"]
+    assert [text.get_text() for text in drawn.axes[1].get_legend().get_texts()] == ["b"]
     assert [axes.get_title() for axes in weights.axes] == ["c", "d"]
     assert [axes.get_title() for axes in panels.axes] == ["e", "f"]

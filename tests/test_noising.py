@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from sdcourse.judging import image_features, load_clip, load_judge
-from sdcourse.lessons.charts import plot_correlations as scatter_figure
-from sdcourse.lessons.charts import plot_curve_panels as curves_figure
+from sdcourse.lessons.charts import plot_correlations, plot_curves, plot_strips
 from sdcourse.lessons.lesson_03 import distance_from_gaussian, draw_from, recognition, swiss_roll
-from sdcourse.lessons.lesson_03_figures import plot_bells, plot_point_clouds, plot_spread
+from sdcourse.lessons.lesson_03_figures import plot_bells, plot_point_clouds
 from sdcourse.portraits import VALUES, draw_portrait, plan_portrait
 from sdlab import SdlabError, load_pipeline
 from sdlab.images import as_pictures, same_width
@@ -97,11 +96,13 @@ def test_pictures_of_different_sizes_come_out_equally_wide():
 def test_every_figure_keeps_its_alt_text():
     cloud, line = normal(50), [1.0, 2.0]
     figures = [
-        curves_figure([0, 1], {"a": {"b": line}}, alt="a rising line", log=("a",), levels={"a": {"one": 1.0}}),
+        plot_curves(
+            [0, 1], {"a": {"b": line}}, alt="a rising line", xlabel="t", log=("a",), levels={"a": {"one": 1.0}}
+        ),
         plot_point_clouds([cloud], ["t"], color_by=cloud[:, 0], alt="a rising line"),
         plot_bells({"one": cloud[:, 0]}, 0.0, 1.0, alt="a rising line"),
-        scatter_figure({"a": (cloud[:, 0], cloud[:, 1])}, alt="a rising line", xlabel="x", ylabel="y"),
-        plot_spread({"a": cloud[:, 0], "b": cloud[:, 1]}, alt="a rising line", xlabel="x"),
+        plot_correlations({"a": (cloud[:, 0], cloud[:, 1])}, alt="a rising line", xlabel="x", ylabel="y"),
+        plot_strips({"a": cloud[:, 0], "b": cloud[:, 1]}, alt="a rising line", xlabel="x"),
     ]
     assert [figure.alt for figure in figures] == ["a rising line"] * 5
     assert len({figure.to_base64() for figure in figures}) == 5

@@ -25,6 +25,16 @@ MOST_FILES = 16  # in a folder of sdlab
 MOST_LINES = 4_500  # of sdlab, without its models
 FILES = sorted(file for name in ("sdlab", "sdcourse") for file in (UTILS / name).rglob("*.py"))
 MODULES = {".".join(file.relative_to(UTILS).with_suffix("").parts).removesuffix(".__init__"): file for file in FILES}
+# These start quickly, before anything heavy is imported: the command line, Colab's first cell, a lab's first cell.
+LIGHT = {name for name in MODULES if name.startswith(("sdcourse.checks.lab_", "sdcourse.checks.attempt"))} | {
+    "sdcourse.cli",
+    "sdcourse.colab",
+    "sdcourse.doctor",
+    "sdcourse.gallery",
+    "sdcourse.grading.classroom",
+    "sdcourse.grading.command",
+    "sdcourse.training.command",
+}
 
 
 def room_of(module: str) -> str:
@@ -91,6 +101,18 @@ def test_no_file_stands_in_a_circle_of_imports():
 
     for module in MODULES:
         visit(module)
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - LIGHT))
+def test_imports_of_ours_stand_at_the_top(module):
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    hidden = [
+        source_of(inner, module)
+        for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)
+        for inner in ast.walk(node) if isinstance(inner, ast.ImportFrom)
+    ]
+    ours = [name for name in hidden if name and name.partition(".")[0] in ("sdlab", "sdcourse")]
+    assert not ours, f"{module} hides imports of {', '.join(ours)} in functions"
 
 
 def test_sdlab_is_small():

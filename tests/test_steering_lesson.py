@@ -8,8 +8,7 @@ import torch
 from PIL import Image
 
 from sdcourse.judging.intervals import mean_interval
-from sdcourse.lessons.charts import plot_marked_curves as curves_figure
-from sdcourse.lessons.charts import plot_rates
+from sdcourse.lessons.charts import plot_curves, plot_rates, plot_strips
 from sdcourse.lessons.lesson_11 import (
     FEATURES,
     READ,
@@ -26,7 +25,7 @@ from sdcourse.lessons.lesson_11 import (
     new_controlnet,
     only,
 )
-from sdcourse.lessons.lesson_11_figures import plot_agreement, plot_learning
+from sdcourse.lessons.lesson_11_figures import plot_learning
 from sdcourse.portraits import plan_momo, plan_portrait
 from sdlab import SdlabError
 from sdlab.drawing import DEFAULT_GUIDANCE
@@ -200,9 +199,10 @@ def test_the_figures_show_what_they_are_given():
     assert [bar.get_height() for bar in rates.axes[0].patches] == [0.5, 0.5]
     learning = plot_learning([3.0, 1.0], [2.0, 1.5, 1.0], every=1, alt="two falling curves")
     assert list(learning.axes[1].lines[0].get_xdata()) == [0, 1, 2]
-    curves = curves_figure({"a": [1.0, 0.1]}, alt="one falling curve", xlabel="x", ylabel="y", log=True)
+    curves = plot_curves([1, 2], {"a": [1.0, 0.1]}, alt="one falling curve", xlabel="x", ylabel="y", log="y")
     assert curves.axes[0].get_yscale() == "log" and list(curves.axes[0].lines[0].get_xdata()) == [1, 2]
-    dots = plot_agreement({"with": np.array([0.5, 0.7]), "without": np.array([0.1, 0.2])}, alt="two rows of dots")
+    groups = {"with": np.array([0.5, 0.7]), "without": np.array([0.1, 0.2])}
+    dots = plot_strips(groups, alt="two rows of dots", xlabel="F1", interval=True)
     assert [label.get_text() for label in dots.axes[0].get_yticklabels()] == ["with", "without"]
 
 

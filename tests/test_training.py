@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,10 +81,15 @@ TINY_REWARD = [*TINY_UNET, "judge=''", "critic=runs/judge", "optimizer=adamw", "
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """A folder with every stage trained for a step or two, by the command line, with tiny networks."""
-    folder, before = tmp_path_factory.mktemp("runs_home"), Path.cwd()
-    os.chdir(folder)
-    threads = torch.get_num_threads()
+    folder, threads = tmp_path_factory.mktemp("runs_home"), torch.get_num_threads()
     torch.set_num_threads(1)
+    with chdir(folder):  # left again if a stage fails, too
+        train_every_stage()
+        yield folder
+    torch.set_num_threads(threads)
+
+
+def train_every_stage():
     assert main(["data", "--n", str(PORTRAITS), "--out", "runs/data/train", "--workers", "1"]) == 0
     assert main(["tokenizer", "--n", "1500"]) == 0
     assert run_stage("vae", TINY_VAE, 2) == 0
@@ -91,9 +97,6 @@ def home(tmp_path_factory):
     assert run_stage("clip", TINY_CLIP, 2) == 0
     assert run_stage("judge", [*TINY, "data=runs/data/train", "widths=[8, 8, 8]", "validation_pictures=2"], 2) == 0
     assert run_stage("unet", TINY_UNET, 2) == 0
-    yield folder
-    torch.set_num_threads(threads)
-    os.chdir(before)
 
 
 @pytest.fixture(scope="module")

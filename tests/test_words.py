@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from sdcourse.lessons.charts import plot_share_bars
+from sdcourse.lessons.charts import plot_share_bars, plot_strips
 from sdcourse.lessons.lesson_06 import (
     CARRIERS,
     PERSON_CARRIERS,
@@ -20,7 +20,7 @@ from sdcourse.lessons.lesson_06 import (
     static_vectors,
     word_list,
 )
-from sdcourse.lessons.lesson_06_figures import NearestPanel, plot_matching, plot_pairs
+from sdcourse.lessons.lesson_06_figures import NearestPanel, plot_matching
 from sdlab import SdlabError, load_pipeline
 from sdlab.compat import text_transformer
 from sdlab.figures import CourseFigure
@@ -175,7 +175,7 @@ def test_the_figures_of_the_lesson_are_course_figures(vectors):
     rates = {"style": {"share": 0.7, "n": 10, "interval": [0.5, 0.9]}}
     pictures = [np.zeros((8, 8, 3), dtype=np.uint8)] * 2
     for figure in (
-        plot_pairs(groups, alt="strips of dots, one for each group"),
+        plot_strips(groups, alt="strips of dots, one for each group", xlabel="cosine"),
         plot_share_bars(rates, chance=0.5, alt="one bar at 70 percent"),
         plot_matching({"": torch.eye(2)}, pictures, ["a cat", "a dog"], alt="a bright diagonal of two"),
         NearestPanel(words, {"contextual": vectors})("man", "contextual"),

@@ -178,7 +178,7 @@ def run_evaluate(options: argparse.Namespace) -> None:
 
 
 def flatten(scores: dict, prefix: str = "") -> list[tuple[str, object]]:
-    """Return ``[("attributes.eyes.accuracy", 0.98), ...]`` of nested dictionaries."""
+    """Return ``[("attributes.eyes.share", 0.98), ...]`` of nested dictionaries."""
     rows = []
     for name, value in scores.items():
         path = f"{prefix}{name}"

@@ -6,7 +6,7 @@ portraits and words): never rank these figures in one column with open-vocabular
 
 import numpy as np
 
-from sdlab import SdlabError, seeded_generators
+from sdlab import SdlabError, load_pipeline, seeded_generators
 from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sdlab.images import to_batch
 
@@ -126,8 +126,6 @@ def score_few_steps(pipe, captions, judge=None, *, seed: int = 0, guidance_scale
 
 
 def _pipeline(model):
-    from sdlab import load_pipeline
-
     return load_pipeline(model) if isinstance(model, str) else model
 
 

@@ -5,35 +5,75 @@ import numpy as np
 
 from sdlab.figures import COLORS, CourseFigure, new_figure
 
+from ..judging.intervals import mean_interval
+
 LINES = ("-", "--", "-.", ":")
 MARKERS = "os^DPX"
 NAMED_COLORS = {"blue": COLORS[0], "green": COLORS[2], "brown": "#7f4f24", "purple": "#7b3fa0", "amber": COLORS[1]}
 WIDTH = 8.4  # inches
-COLOR_ORDER = (0, 5, 2, 3)  # blue, vermilion, green, purple: also different in lightness
-MARKS = ("o", "s", "^", "D")
+COLOR_ORDER = (0, 5, 2, 3, 1, 4, 7)  # the first four also differ in lightness
+FEW = 30  # so many places get a mark each
 _HATCHES = ("", "///", "...", "xxx")
 
 
-def plot_curve_panels(
-    x, panels: dict[str, dict], *, alt: str, xlabel: str = "timestep t", log: tuple = (), levels: dict | None = None,
-    height: float = 3.0, width: float = 9.0,
-) -> CourseFigure:
-    """Return one panel for each title of ``panels``, with its named curves over ``x``.
 
-    log: titles of the panels with a logarithmic axis. levels: title -> {name: height} of dotted lines.
+
+def plot_curves(
+    x, curves: dict, *, alt: str, xlabel: str, ylabel: str = "", log: str | tuple = "", ylim: tuple | None = None,
+    levels: dict | None = None, points: dict | None = None, vertical: dict | None = None, width: float = 0.0,
+    height: float = 3.1,
+) -> CourseFigure:
+    """Return named curves over ``x``: in one panel ({name: values}), or a panel a title ({title: {name: values}}).
+
+    x: the places of the values; None counts them from 0. A curve that is a pair (x, y) brings places of its own.
+    log: the logarithmic axes, "x", "y" or "xy", or the titles of the panels whose y axis is. levels: {title: {name:
+    height}} of dotted lines. points: {name: (x, y)}, stars. vertical: {name: x}, dotted lines. width: by default 6.4
+    inches, or 9 where there are several panels.
     """
+    panels = curves if isinstance(next(iter(curves.values())), dict) else {"": curves}
+    width = width or (9.0 if len(panels) > 1 else 6.4)
     figure, axes = new_figure(1, len(panels), alt=alt, width=width, height=height)
-    for axis, (title, curves) in zip(np.atleast_1d(axes), panels.items(), strict=True):
-        for number, (name, values) in enumerate(curves.items()):
-            marker = "o" if len(x) < 30 else None
-            axis.plot(x, values, LINES[number % 4], color=COLORS[number], marker=marker, markersize=4, label=name)
+    for axis, (title, lines) in zip(np.atleast_1d(axes), panels.items(), strict=True):
+        scales = log if isinstance(log, str) else "y" * (title in log)
+        draw_curves(axis, x, lines, log=scales)
         for name, level in (levels or {}).get(title, {}).items():
             axis.axhline(level, color="#444444", linestyle=(0, (1, 1.5)), linewidth=1.5, label=name)
-        axis.set(title=title, xlabel=xlabel, yscale="log" if title in log else "linear")
-        if title not in log and axis.get_ylim()[0] > -0.1:
-            axis.set_ylim(bottom=0)
+        for number, (name, place) in enumerate((points or {}).items()):
+            axis.plot(*place, "*", markersize=15, color=COLORS[5 - number], label=name)
+        for name, place in (vertical or {}).items():
+            axis.axvline(place, color="#444444", linestyle=":", label=name)
+        axis.set(title=title, xlabel=xlabel, ylim=ylim or _from_zero(axis, scales))
+    np.atleast_1d(axes)[0].set_ylabel(ylabel)
     _add_legends(figure, list(np.atleast_1d(axes)))
     return figure
+
+
+def draw_curves(axis, x, curves: dict, *, log: str = "") -> None:
+    """Draw ``curves`` (name -> values over ``x``) into an axis, told apart by colour, dash and (if few) mark."""
+    places = []
+    for number, (name, values) in enumerate(curves.items()):
+        own = isinstance(values, tuple) and len(values) == 2 and np.ndim(values[0]) == 1  # a pair (x, y)
+        counted = x is None and not own
+        across, up = values if own else (range(len(values)) if counted else x, values)
+        color = COLORS[COLOR_ORDER[number % 7]]
+        axis.plot(
+            np.asarray(across), np.asarray(up), LINES[number % 4], color=color, label=name, markersize=5,
+            marker=MARKERS[number % 6] if len(across) < FEW and not counted else None,
+        )
+        places += [float(place) for place in across]
+    if "x" in log:
+        axis.set_xscale("log")
+        if len(set(places)) < FEW:
+            axis.set_xticks(sorted(set(places)), [f"{place:g}" for place in sorted(set(places))])
+            axis.set_xticks([], minor=True)
+    if "y" in log:
+        axis.set_yscale("log")
+
+
+def _from_zero(axis, scales: str) -> tuple | None:
+    """Return limits that begin at 0, where that leaves most of the axis to the curves."""
+    low, high = axis.get_ylim()
+    return (0, high) if "y" not in scales and -0.1 < low < 0.6 * high else None
 
 
 def _add_legends(figure: CourseFigure, axes: list) -> None:
@@ -60,7 +100,7 @@ def plot_correlations(panels: dict[str, tuple], *, alt: str, xlabel: str, ylabel
 def plot_share_bars(
     rates: dict[str, dict], *, alt: str, chance: float | dict, chance_label: str = "by chance"
 ) -> CourseFigure:
-    """Return one bar for each of ``rates`` (name -> measures.rate) with its 95 % interval.
+    """Return one bar for each of ``rates`` (name -> ``share``) with its 95 % interval.
 
     chance: the share that needs no knowledge, for all bars or by name; ``chance_label`` says what it is.
     """
@@ -70,7 +110,7 @@ def plot_share_bars(
         low, high = item["interval"]
         axis.barh(row, item["share"], color=COLORS[4], height=0.66)
         axis.plot([low, high], [row, row], color="black", linewidth=1.5, marker="|")
-        axis.text(1.02, row, f"{item['accuracy']:.1%}", va="center", fontsize=9)
+        axis.text(1.02, row, f"{item['share']:.1%}", va="center", fontsize=9)
         guess = chance[names[row]] if isinstance(chance, dict) else chance
         label = chance_label if row == 0 else None
         axis.plot([guess, guess], [row - 0.42, row + 0.42], color=COLORS[5], linewidth=2.5, label=label)
@@ -95,47 +135,13 @@ def plot_groups(points, labels: list[str], *, alt: str, title: str = "") -> Cour
     return figure
 
 
-def plot_panels(x, panels: dict, *, alt: str, xlabel: str, ylabel: str, log: str = "", ylim=None):
-    """Return a figure with one panel for each of ``panels`` (title -> lines), side by side on the same scale."""
-    figure, axes = new_figure(1, len(panels), alt=alt, width=WIDTH, height=3.2)
-    for axis, (title, lines) in zip(axes, panels.items(), strict=True):
-        _draw_lines(axis, x, lines, xlabel=xlabel, ylabel=ylabel, log=log, marks=True)
-        axis.set_title(title)
-        axis.set_ylim(ylim)
-    return figure
 
-
-def plot_lines(x, lines: dict, *, alt: str, xlabel: str, ylabel: str, log: str = "", **look):
-    """Return a figure of ``lines`` (label -> values at ``x``); ``log`` names the logarithmic axes: "", "x", "y", "xy".
-
-    ylim, width, height: as in matplotlib. marks: True puts a mark on every value.
-    """
-    figure, axes = new_figure(alt=alt, width=look.get("width", 6.4), height=look.get("height", 3.1))
-    _draw_lines(axes, x, lines, xlabel=xlabel, ylabel=ylabel, log=log, marks=look.get("marks", False))
-    if "ylim" in look:
-        axes.set_ylim(look["ylim"])
-    return figure
-
-
-def _draw_lines(axes, x, lines: dict, *, xlabel: str, ylabel: str, log: str = "", marks: bool = False) -> None:
-    """Draw ``lines`` (label -> values) into ``axes``, told apart by colour, dash and (if ``marks``) mark."""
-    for index, (label, values) in enumerate(lines.items()):
-        places = np.arange(len(values)) if x is None else np.asarray(x)
-        style = {"linestyle": LINES[index % 4], "marker": MARKS[index % 4] if marks else None, "markersize": 5}
-        axes.plot(places, np.asarray(values), label=label, color=COLORS[COLOR_ORDER[index % 4]], linewidth=2, **style)
-    if "x" in log:
-        axes.set_xscale("log")
-    if "y" in log:
-        axes.set_yscale("log")
-    axes.set(xlabel=xlabel, ylabel=ylabel)
-    if len(lines) > 1:
-        axes.legend(frameon=False)
 
 
 def plot_rates(
     panels: dict[str, dict[str, dict]], *, alt: str, width: float = 8.0, height: float = 2.5
 ) -> CourseFigure:
-    """Return one panel of bars a title, each bar a ``measures.rate`` with its 95 % interval: {title: {name: rate}}."""
+    """Return one panel of bars a title, each bar a ````share```` with its 95 % interval: {title: {name: rate}}."""
     figure, axes = new_figure(1, len(panels), alt=alt, width=width, height=height)
     for axis, (title, bars) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         share = np.array([bar["share"] for bar in bars.values()])
@@ -150,32 +156,12 @@ def plot_rates(
     return figure
 
 
-def plot_marked_curves(
-    curves: dict[str, list[float]], *, alt: str, xlabel: str, ylabel: str, x=None, log: bool = False
-) -> CourseFigure:
-    """Return curves over ``x`` (by default 1, 2, ...), each in its own colour, line and marker."""
-    figure, axis = new_figure(alt=alt, width=6.4, height=3.0)
-    for number, (name, values) in enumerate(curves.items()):
-        places = range(1, len(values) + 1) if x is None else x
-        axis.plot(
-            places,
-            values,
-            LINES[number % 4],
-            color=COLORS[number],
-            marker=MARKERS[number % 4],
-            markersize=5,
-            label=name,
-        )
-    axis.set(xlabel=xlabel, ylabel=ylabel, **({"yscale": "log"} if log else {}))
-    axis.legend()
-    return figure
-
 
 def plot_rates_along(
     x, panels: dict[str, dict[str, list[dict]]], *, alt: str, xlabel: str, levels: dict | None = None,
     width: float = 8.6, height: float = 3.1,
 ) -> CourseFigure:
-    """Return one panel of shares a title, each curve a list of ``measures.rate`` with its interval as a bar.
+    """Return one panel of shares a title, each curve a list of ````share```` with its interval as a bar.
 
     levels: title -> {name: share} of dotted lines. Curves are moved a little apart so that bars do not hide each other.
     """
@@ -187,7 +173,7 @@ def plot_rates_along(
             apart = np.asarray(x) + 0.012 * (number - (len(curves) - 1) / 2)
             bars = np.clip([share - bounds[0], bounds[1] - share], 0, None)
             axis.errorbar(
-                apart, share, bars, color=COLORS[number], linestyle=LINES[number % 4], marker="os^D"[number % 4],
+                apart, share, bars, color=COLORS[number], linestyle=LINES[number % 4], marker=MARKERS[number % 4],
                 markersize=5, elinewidth=1, capsize=2, label=name,
             )
         for name, level in (levels or {}).get(title, {}).items():
@@ -196,33 +182,6 @@ def plot_rates_along(
         axis.legend(fontsize=8.5, frameon=False)
     return figure
 
-
-def plot_curves(
-    x, curves: dict, *, alt: str, xlabel: str, ylabel: str, log: str = "", points: dict | None = None,
-    vertical: dict | None = None, width: float = 6.4, height: float = 3.0,
-) -> CourseFigure:
-    """Return named curves over ``x`` in one panel, with single ``points`` (name -> (x, y)) and ``vertical`` lines.
-
-    log: "x", "y" or "xy" for logarithmic axes.
-    """
-    figure, axis = new_figure(alt=alt, width=width, height=height)
-    for number, (name, values) in enumerate(curves.items()):
-        marker = "os^D"[number % 4] if len(x) < 30 else None
-        axis.plot(x, values, ("-", "--", "-.")[number % 3], marker=marker, color=COLORS[number], label=name)
-    for number, (name, (left, height_)) in enumerate((points or {}).items()):
-        axis.plot([left], [height_], "*", markersize=15, color=COLORS[5 - number], label=name)
-    for name, place in (vertical or {}).items():
-        axis.axvline(place, color="#444444", linestyle=":", label=name)
-    if "x" in log:
-        axis.set_xscale("log", base=2)
-        axis.xaxis.set_major_formatter("{x:g}")
-        if len(x) < 30:
-            axis.set_xticks(list(x))
-    if "y" in log:
-        axis.set_yscale("log")
-    axis.set(xlabel=xlabel, ylabel=ylabel)
-    axis.legend(fontsize=9, frameon=False)
-    return figure
 
 
 def show_bars(groups: dict[str, dict[str, float]], *, alt: str, ylabel: str, height: float = 3.2) -> CourseFigure:
@@ -247,19 +206,21 @@ def show_bars(groups: dict[str, dict[str, float]], *, alt: str, ylabel: str, hei
     return figure
 
 
-def show_lines(
-    curves: dict, *, alt: str, xlabel: str, ylabel: str, logx: bool = False, logy: bool = False, height: float = 3.0
+def plot_strips(
+    groups: dict, *, alt: str, xlabel: str, xlim: tuple | None = None, interval: bool = False
 ) -> CourseFigure:
-    """Return one panel with a line for each label: (x, y) of ``curves``, told apart by colour, style and marker."""
-    figure, axes = new_figure(alt=alt, width=7.0, height=height)
-    for number, (label, (across, up)) in enumerate(curves.items()):
-        marker = "os^Dv"[number % 5] if len(across) <= 20 else None
-        style = ("-", "--", "-.", ":")[number % 4]
-        axes.plot(across, up, style, marker=marker, color=COLORS[number], label=label)
-    axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear", yscale="log" if logy else "linear")
-    if logx:
-        marks = sorted({float(value) for across, _ in curves.values() for value in across})
-        axes.set_xticks(marks, [f"{mark:g}" for mark in marks], minor=False)
-        axes.set_xticks([], minor=True)
-    axes.legend()
+    """Return a row of dots for each group of numbers and its mean as a black bar, with a 95 % interval if asked for."""
+    figure, axis = new_figure(alt=alt, width=8.4, height=0.9 + 0.46 * len(groups))
+    for row, values in enumerate(groups.values()):
+        values = np.asarray(values, dtype=float)
+        offsets = 0.25 * np.sin(2.4 * np.arange(len(values)))  # so that dots do not hide each other
+        look = {"color": COLORS[row % 6], "markersize": 5 if len(values) < 100 else 3, "alpha": 0.6}
+        axis.plot(values, row + offsets, MARKERS[row % 6], **look)
+        axis.plot([values.mean()] * 2, [row - 0.38, row + 0.38], color="black", linewidth=2.5)
+        if interval:
+            mean, low, high = mean_interval(values)
+            axis.errorbar(mean, row, xerr=[[mean - low], [high - mean]], color="black", capsize=5, linewidth=1.5)
+    axis.set_yticks(range(len(groups)), list(groups))
+    axis.set(xlabel=xlabel, xlim=xlim, ylim=(len(groups) - 0.5, -0.5))
+    axis.grid(axis="y", visible=False)
     return figure

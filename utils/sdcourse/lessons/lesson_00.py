@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from sdlab import draw
 from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
+from sdlab.figures import COLORS, new_figure
 from sdlab.images import latent_picture
 
 PARTS = {"text_encoder": "text encoder", "unet": "U-Net", "vae.decoder": "VAE decoder"}
@@ -78,8 +79,6 @@ def trace(
 
 def pipeline_map(pipe, prompt: str, **options):
     """Return the map of a pipeline as a figure: its three networks, and the shapes that really passed between them."""
-    from sdlab.figures import new_figure
-
     found = trace(pipe, prompt, **options)
     text, unet, decoder = (found.parts[name] for name in PARTS)
     shape = "x".join
@@ -102,8 +101,6 @@ def pipeline_map(pipe, prompt: str, **options):
 
 
 def _draw_boxes(axes, found, text, unet, decoder):
-    from sdlab.figures import COLORS
-
     boxes = (
         (14, text, COLORS[0], "CLIP"),
         (41, unet, COLORS[2], "called in a loop"),

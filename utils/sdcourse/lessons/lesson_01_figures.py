@@ -6,7 +6,7 @@ from PIL import Image
 
 from sdlab.figures import COLORS, new_figure
 
-from .charts import COLOR_ORDER, LINES, MARKS, WIDTH, _draw_lines
+from .charts import COLOR_ORDER, LINES, MARKERS, WIDTH, draw_curves
 from .lesson_01 import walk_with_batches
 
 STAR = {"marker": "*", "color": "white", "markeredgecolor": "black", "zorder": 6, "linestyle": "none"}
@@ -43,7 +43,7 @@ def plot_row_paths(search, paths: dict, *, alt: str):
     above.imshow(search.image, extent=(0, 1, 0, top), aspect="auto", alpha=0.5)
     for index, (label, path) in enumerate(paths.items()):
         color, steps = COLORS[COLOR_ORDER[index]], np.arange(len(path))
-        style = {"color": color, "marker": MARKS[index]}
+        style = {"color": color, "marker": MARKERS[index]}
         below.plot(path, steps, LINES[index], linewidth=1.2, markersize=4, label=label, **style)
         above.plot(
             path[-1], search.loss(path[-1]), markersize=10, markeredgecolor="black", zorder=5, clip_on=False, **style
@@ -134,14 +134,15 @@ def _draw_map(search, *, alt: str):
 
 def _draw_path(axes, across, down, index: int) -> list:
     """Draw a path and a larger mark where it starts; return both artists."""
-    color, mark = COLORS[COLOR_ORDER[index % 4]], MARKS[index % 4]
+    color, mark = COLORS[COLOR_ORDER[index % 4]], MARKERS[index % 4]
     first = {"markersize": 9, "markeredgecolor": "black", "zorder": 5}
     path = axes.plot(across, down, color=color, linewidth=1.2, marker=mark, markersize=3.5, zorder=4)
     return path + axes.plot(across[:1], down[:1], color=color, marker=mark, **first)
 
 
 def _draw_losses(axes, losses: dict, top: float) -> None:
-    _draw_lines(axes, None, losses, xlabel="step", ylabel="loss")
+    draw_curves(axes, None, losses)
+    axes.set(xlabel="step", ylabel="loss")
     highest = max(float(np.max(np.asarray(values))) for values in losses.values())
     axes.set_ylim(0, min(1.1 * highest, top))
     axes.xaxis.get_major_locator().set_params(integer=True)

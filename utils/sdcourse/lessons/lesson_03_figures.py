@@ -33,15 +33,3 @@ def plot_bells(samples: dict[str, torch.Tensor], mean: float, variance: float, *
     axis.set(xlabel="value", ylabel="density")
     axis.legend(fontsize=9, frameon=False)
     return figure
-
-
-def plot_spread(groups: dict[str, torch.Tensor], *, alt: str, xlabel: str) -> CourseFigure:
-    """Return one row of dots for each group, its mean as a black bar."""
-    figure, axis = new_figure(alt=alt, width=8.0, height=0.9 + 0.42 * len(groups))
-    for row, values in enumerate(groups.values()):
-        offsets = 0.25 * np.sin(2.4 * np.arange(len(values)))  # so that dots do not hide each other
-        axis.plot(values, row + offsets, "o", color=COLORS[row % len(COLORS)], markersize=5, alpha=0.75)
-        axis.plot([float(values.mean())] * 2, [row - 0.38, row + 0.38], color="black", linewidth=2.5)
-    axis.set(yticks=range(len(groups)), yticklabels=list(groups), xlabel=xlabel)
-    axis.invert_yaxis()
-    return figure

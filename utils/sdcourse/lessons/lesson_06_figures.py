@@ -84,19 +84,6 @@ def plot_cosines(panels: dict[str, torch.Tensor], labels: list[str], *, alt: str
     return figure
 
 
-def plot_pairs(groups: dict[str, list[float]], *, alt: str) -> CourseFigure:
-    """Return a strip of dots for each group of cosines, with its mean."""
-    figure, axis = new_figure(alt=alt, width=8.4, height=0.9 + 0.55 * len(groups))
-    generator = np.random.default_rng(0)
-    for row, values in enumerate(groups.values()):
-        spread = generator.uniform(-0.25, 0.25, len(values))
-        axis.scatter(values, row + spread, s=12, alpha=0.5, color=COLORS[row % 7], marker=MARKERS[row % 6])
-        axis.plot([np.mean(values)] * 2, [row - 0.38, row + 0.38], color="black", linewidth=2.5)
-    axis.set_yticks(range(len(groups)), list(groups), fontsize=9)
-    axis.set(xlabel="centred cosine of the two words (black: mean)", xlim=(-1, 1.03))
-    axis.invert_yaxis()
-    return figure
-
 
 def plot_word_maps(projections: list[Projection], words: list[Word], *, alt: str) -> CourseFigure:
     """Return maps of the same words, two in a row; colour and marker show the kind."""

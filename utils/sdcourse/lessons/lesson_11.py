@@ -16,7 +16,15 @@ from sdlab.compat import CROSS, quiet, unet_of
 from sdlab.drawing import DEFAULT_GUIDANCE
 from sdlab.figures import Table
 from sdlab.images import to_batch
-from sdlab.steering import Hypernetwork, add_lora, as_hint, load_controlnet, outline_agreement, save_lora
+from sdlab.steering import (
+    Hypernetwork,
+    add_lora,
+    as_hint,
+    load_controlnet,
+    make_controlnet,
+    outline_agreement,
+    save_lora,
+)
 from sdlab.steering.controlnet import check_controlnet
 from sdlab.weights import MODELS_FOLDER
 
@@ -246,8 +254,6 @@ def only(hypernetwork: Hypernetwork, part: str) -> Hypernetwork:
 
 def new_controlnet(pipe):
     """Return an untrained ControlNet for ``pipe``: a copy of its encoder behind zero convolutions, on its device."""
-    from sdlab.steering import make_controlnet
-
     with quiet(progress=True):
         return make_controlnet(pipe.unet).to(pipe.device, pipe.unet.dtype)
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import torch
 
-from sdlab import SdlabError
+from sdlab import SdlabError, load_pipeline
 from sdlab.instruments import build_parts, count_part
 from sdlab.instruments.configs import PARTS
+from sdlab.pipeline import HUB_IDS, choose_device
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,6 @@ def find_full_size(name: str = "sd15") -> tuple:
 
     Otherwise (None, one line that says what is missing).
     """
-    from sdlab import load_pipeline
-    from sdlab.pipeline import HUB_IDS, choose_device
-
     if choose_device().type != "cuda":
         return None, "no CUDA GPU here: what is said about Stable Diffusion 1.5 below was measured elsewhere"
     from huggingface_hub import try_to_load_from_cache

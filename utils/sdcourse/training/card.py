@@ -148,7 +148,7 @@ def _percent(item) -> str:
     if item["share"] is None:
         return "not measured"
     low, high = item["interval"]
-    return f"{item['accuracy']:.1%} ({low:.1%} to {high:.1%}, n = {item['n']})"
+    return f"{item['share']:.1%} ({low:.1%} to {high:.1%}, n = {item['n']})"
 
 
 def _scores(scores) -> str:
@@ -211,7 +211,7 @@ def _learning(folder) -> str:
 
 def _failures(folder, scores, n) -> str:
     worst = sorted(scores["attributes"].items(), key=lambda pair: pair[1]["share"] or 0)[:3]
-    named = ", ".join(f"{name} ({item['accuracy']:.1%})" for name, item in worst)
+    named = ", ".join(f"{name} ({item['share']:.1%})" for name, item in worst)
     text = f"## Weakest points\n\nThe three attributes it gets wrong most often: {named}.\n"
     pictures, notes = find_failures(
         folder, n=n, seed=scores["seed"], steps=scores["num_inference_steps"], guidance=scores["guidance_scale"]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from sdlab import SdlabError, load_pipeline, seeded_generators
+from sdlab import SdlabError, count_parameters, load_pipeline, seeded_generators
 from sdlab.drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from sdlab.steering import (
     Hypernetwork,
@@ -24,7 +24,7 @@ from sdlab.steering import (
     use_hypernetwork,
     use_lora,
 )
-from sdlab.weights import write_hashes
+from sdlab.weights import weight_files, write_hashes
 
 from ..judging import draw_prompts, load_judge
 from ..judging.momo import score_momo
@@ -204,9 +204,6 @@ OUTLINE_ROWS = {
 
 def write_steering_card(folder, *, n=100):
     """Measure the adapters in ``folder``; write scores.json and README.md; return the card's path."""
-    from sdlab import count_parameters
-    from sdlab.weights import weight_files
-
     folder = Path(folder)
     scores = score_steering(folder, n=n)
     (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n")
@@ -233,5 +230,5 @@ def _momo_row(part, scores):
     cells = []
     for name in ("momo", "named", "ordinary", "strangers"):
         low, high = (100 * end for end in scores[name]["interval"])
-        cells.append(f"{100 * scores[name]['accuracy']:.1f} % ({low:.1f}-{high:.1f})")
+        cells.append(f"{100 * scores[name]['share']:.1f} % ({low:.1f}-{high:.1f})")
     return f"| {part} | " + " | ".join(cells) + " |"

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from sdlab.images import to_bytes, to_floats
 
-from ..judging import agreement, judge_images
+from ..judging import agreement, judge_images, load_judge
 from ..judging.judge import Judge
 from ..portraits import NAMES
 from .checkpoints import load_weights
@@ -163,8 +163,6 @@ def _upside_down_blocks(picture, generator):
 def load_trained_judge(source):
     """Return the judge of a run folder or checkpoint, or of an exported folder, ready to read pictures."""
     from pathlib import Path
-
-    from ..judging import load_judge
 
     if (Path(source) / "judge.safetensors").exists():
         return load_judge(source)

@@ -11,7 +11,9 @@ from sdlab import load_pipeline
 from sdlab.images import to_floats
 from sdlab.steering import add_lora
 
+from ..judging.fifth_painter import score_style
 from ..judging.judge import JUDGE_FOLDER, load_judge
+from ..judging.momo import score_momo
 from ..portraits import caption, draw_momo, draw_portrait, plan_momo, plan_portrait
 from ..portraits.fifth_painter import painted_caption, plan_painted
 from ..portraits.momo import momo_caption
@@ -108,8 +110,6 @@ class AdapterStage(Stage):
 
     def report(self, folder, step):
         """Draw Momo and ordinary prompts with the real pipeline; return the share that the judge finds right."""
-        from ..judging.momo import score_momo
-
         scores, images = score_momo(self.pipe, self.settings.score_prompts, judge=self.judge, seed=9)
         save_sheet(np.stack([np.asarray(image) for image in images]), folder / "samples" / f"{step:06d}.png")
         return {name: score["share"] for name, score in scores.items()}
@@ -147,8 +147,6 @@ class StyleLoraStage(AdapterStage):
 
     def report(self, folder, step):
         """Draw the painter's prompts and ordinary ones; return how often the judge finds what both name."""
-        from ..judging.fifth_painter import score_style
-
         scores, images = score_style(self.pipe, self.settings.score_prompts, judge=self.judge, seed=9)
         save_sheet(np.stack([np.asarray(image) for image in images]), folder / "samples" / f"{step:06d}.png")
         return {name: score["share"] for name, score in scores.items()}

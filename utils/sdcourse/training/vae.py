@@ -15,6 +15,8 @@ from ..portraits import NAMES, VALUES
 from ..portraits.vocabulary import IMPRESSIONISTS
 from .checkpoints import load_weights
 from .data import SIZE, VALIDATION_SEED, draw_fresh, load_data
+from .judge import load_trained_judge
+from .latents import count_denoised, load_denoised
 from .loop import Stage
 from .randomness import step_generator, step_rng
 from .sheets import save_sheet
@@ -145,16 +147,12 @@ class VaeStage(Stage):
         self.images = torch.from_numpy(self.data.images).to(device)
         self.denoised = None
         if settings.denoised_share > 0:
-            from .latents import count_denoised
-
             if not settings.freeze_encoder:
                 raise SdlabError("denoised_share needs freeze_encoder = true: the latents are of one encoder.")
             self.denoised_count = count_denoised(settings.data)
         options = {"split": "any", "world": self.data.world}
         self.validation, self.validation_plans = draw_fresh(settings.validation_pictures, VALIDATION_SEED, **options)
         if settings.perceptual_weight > 0 or settings.texture_weight > 0:
-            from .judge import load_trained_judge
-
             self.objective.features = (load_trained_judge(settings.judge).requires_grad_(False).to(device),)
 
     def compile(self):
@@ -202,8 +200,6 @@ class VaeStage(Stage):
     def _denoised_latents(self, batch):
         """Return the windows [B, 4, size / 8, size / 8] of the latents that a U-Net denoised."""
         if self.denoised is None:
-            from .latents import load_denoised
-
             self.denoised = load_denoised(self.settings.data, self.objective.vae)
         places = batch["corners"] // 8
         across = torch.arange(batch["size"] // 8)

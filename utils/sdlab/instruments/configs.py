@@ -6,6 +6,7 @@ The meta device computes shapes and holds no numbers, so SD 1.5 at full size tak
 import torch
 
 from ..errors import SdlabError
+from ..pipeline import load_pipeline
 
 PARTS = ("text_encoder", "unet", "vae")
 TEXT_CONFIG = {  # as published with SD 1.5: text_encoder/config.json and vae/config.json
@@ -79,8 +80,6 @@ def random_pipeline(pipe="sd15", *, device="cpu", dtype: torch.dtype = torch.flo
     It costs what the trained model costs and draws noise. "sd15" gets the pocket model's tokenizer.
     """
     from diffusers import PNDMScheduler, StableDiffusionPipeline
-
-    from ..pipeline import load_pipeline
 
     source = load_pipeline("pocket", device="cpu") if isinstance(pipe, str) else pipe
     parts = {name: _fill(part.to(dtype), device) for name, part in build_parts(pipe).items()}
