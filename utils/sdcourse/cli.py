@@ -53,6 +53,9 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = commands.add_parser("draw", parents=[sampling], help="draw a picture of a prompt")
     command.add_argument("prompt", metavar="PROMPT")
+    command.add_argument("--negative", metavar="PROMPT", help="what the picture is to be led away from")
+    command.add_argument("--height", type=int, help="in pixels; by default the model's own")
+    command.add_argument("--width", type=int, help="in pixels; by default the model's own")
     command.add_argument("--sampler", choices=sorted(SAMPLERS), help="by default the model's own")
     command.add_argument("--out", type=Path, default=Path("picture.png"), help="default picture.png")
     command.set_defaults(run=run_draw)
@@ -106,6 +109,9 @@ def run_draw(options: argparse.Namespace) -> None:
             num_inference_steps=options.steps,
             guidance_scale=options.guidance,
             sampler=options.sampler,
+            negative_prompt=options.negative,
+            height=options.height,
+            width=options.width,
         )
     for note in notes:
         print(f"sdlab: {note.message}", file=sys.stderr)

@@ -88,6 +88,12 @@ def check_attention(name: str, attn) -> None:
         raise SdlabError(f"{name} normalizes or adds keys: this kind of attention is not one of SD 1.x, 2.x or SDXL.")
 
 
+def refuse_ip_adapter(unet, what: str) -> None:
+    """Raise SdlabError if an IP-Adapter is loaded: its layers read a picture beside the text."""
+    if getattr(unet.config, "encoder_hid_dim_type", None) == "ip_image_proj":
+        raise SdlabError(f"{what} does not know IP-Adapters, and one is loaded: call pipe.unload_ip_adapter() first.")
+
+
 @contextmanager
 def eager_attention(text_encoder):
     """Let the text encoder return its attention probabilities (fused kernels do not); restore what it used."""
@@ -108,6 +114,42 @@ def text_transformer(text_encoder):
     if not hasattr(inner, "embeddings") or not hasattr(inner, "final_layer_norm"):
         raise SdlabError(f"{type(text_encoder).__name__} is not a CLIP text encoder that this course knows.")
     return inner
+
+
+def skipped_states(text_encoder, hidden_states) -> list:
+    """Return the states that ``clip_skip`` may choose: those between the layers, as they are (SDXL) and normalized."""
+    norm = text_transformer(text_encoder).final_layer_norm
+    return [*hidden_states, *(norm(state) for state in hidden_states)]
+
+
+def text_parts(pipe) -> tuple:
+    """Return the first (tokenizer, text encoder) of ``pipe``; SDXL's refiner has only the second of each."""
+    for end in ("", "_2"):
+        parts = getattr(pipe, f"tokenizer{end}", None), getattr(pipe, f"text_encoder{end}", None)
+        if None not in parts:
+            return parts
+    raise SdlabError(f"{type(pipe).__name__} has no tokenizer and text encoder: give the pipeline they belong to.")
+
+
+def expand_tokens(tokenizer, text: str) -> str:
+    """Return ``text`` as diffusers encodes it: an embedding of several vectors stands as its several tokens."""
+    from diffusers.loaders import TextualInversionLoaderMixin
+
+    return TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
+
+
+def added_conditions(pipe, pooled, size, *, low_score: bool = False) -> dict:
+    """Return what SDXL's U-Net reads beside the text: its pooled vector [n, dim] and numbers on size and crop [n, 6].
+
+    size: (height, width) of the picture. SDXL's refiner reads a score of beauty in place of the wanted size:
+    6, or 2.5 (``low_score``) with the negative prompt.
+    """
+    import torch
+
+    refiner = getattr(pipe.config, "requires_aesthetics_score", False)
+    numbers = [*size, 0, 0, *([2.5 if low_score else 6.0] if refiner else size)]
+    time_ids = torch.tensor([numbers], dtype=pooled.dtype, device=pooled.device)
+    return {"text_embeds": pooled, "time_ids": time_ids.repeat(len(pooled), 1)}
 
 
 @contextmanager

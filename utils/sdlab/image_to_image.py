@@ -11,11 +11,22 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from .denoising import guide, predict_noise
-from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS, check_settings, check_strength, seeded_generators
+from .arguments import (
+    check_negative,
+    check_pipeline,
+    check_prompts,
+    check_seed,
+    check_settings,
+    check_size,
+    check_strength,
+    check_tensor,
+    seeded_generators,
+)
+from .denoising import encode_all, guide, predict_noise
+from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from .errors import SdlabError
 from .images import prepare_image, prepare_mask
-from .latents import decode_latents
+from .latents import decode_latents, encode_latents
 from .prompts import PromptWarning, check_prompt
 from .samplers import use_sampler
 
@@ -59,7 +70,7 @@ def redraw(
     seed: int = 0,
     num_inference_steps: int = DEFAULT_STEPS,
     guidance_scale: float = DEFAULT_GUIDANCE,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     sampler: str | None = None,
 ):
     """Return ``image`` redrawn after ``prompt``, a PIL picture; a list of them for lists of images or prompts.
@@ -69,6 +80,7 @@ def redraw(
     own. Warns and raises as ``draw``. Equal to diffusers' StableDiffusionImg2ImgPipeline.
     """
     given = {"image": image, "prompt": prompt}
+    check_pipeline(pipe)
     rows = _pair(**given)
     settings = {"strength": strength, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     _check(pipe, [row["prompt"] for row in rows], **settings)
@@ -88,7 +100,7 @@ def inpaint(
     seed: int = 0,
     num_inference_steps: int = DEFAULT_STEPS,
     guidance_scale: float = DEFAULT_GUIDANCE,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     sampler: str | None = None,
     cover: str = "any",
     paste: bool = False,
@@ -101,6 +113,7 @@ def inpaint(
     Warns and raises as ``draw``; raises SdlabError for a mask that leaves nothing to redraw.
     """
     given = {"image": image, "mask": mask, "prompt": prompt}
+    check_pipeline(pipe)
     rows = _pair(**given)
     settings = {"strength": strength, "num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
     _check(pipe, [row["prompt"] for row in rows], **settings)
@@ -115,9 +128,10 @@ def inpaint(
     return pictures if _is_many(given) else pictures[0]
 
 
-def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) -> list:
+def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, negative_prompt, **settings) -> list:
     """Return one PIL picture for each row (image, prompt, perhaps cells), drawn in batches; row i has seed + i."""
-    pictures = []
+    pictures, negatives = [], check_negative(negative_prompt, len(rows))
+    check_seed(seed, len(rows))
     with use_sampler(pipe, sampler):
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
@@ -125,6 +139,7 @@ def _run(pipe, rows: list[dict], *, seed: int, sampler: str | None, **settings) 
             latents, noise = prepare_image_latents(pipe, [row["image"] for row in part], generators)
             mask = torch.cat([row["cells"] for row in part]).to(latents) if "cells" in part[0] else None
             prompts = [row["prompt"] for row in part]
+            settings["negative_prompt"] = negatives and negatives[first : first + BATCH]
             latents = redraw_latents(pipe, latents, noise, prompts, mask=mask, generators=generators, **settings)
             pictures += pipe.numpy_to_pil(decode_latents(pipe, latents).float().cpu().permute(0, 2, 3, 1).numpy())
     return pictures
@@ -137,12 +152,9 @@ def prepare_image_latents(pipe, images: list, generators: list) -> tuple[torch.T
     As in diffusers, each generator is used twice, in this order: for a *sample* of the encoder's distribution, then
     for the noise. Latents are scaled; the random numbers are made on the CPU.
     """
-    pixels = pipe.image_processor.preprocess(list(images)).to(pipe.device, pipe.vae.dtype)
-    sampled = [
-        pipe.vae.encode(pixels[row : row + 1]).latent_dist.sample(generator)
-        for row, generator in enumerate(generators)
-    ]
-    latents = torch.cat(sampled) * pipe.vae.config.scaling_factor
+    pixels = pipe.image_processor.preprocess(list(images)).to(pipe.device, pipe.unet.dtype)
+    sampled = [encode_latents(pipe, pixels[row : row + 1], generator) for row, generator in enumerate(generators)]
+    latents = torch.cat(sampled)
     noise = [torch.randn(sampled[0].shape, generator=generator, dtype=latents.dtype) for generator in generators]
     return latents, torch.cat(noise).to(latents.device)
 
@@ -157,7 +169,7 @@ def redraw_latents(
     strength: float,
     num_inference_steps: int = DEFAULT_STEPS,
     guidance_scale: float = DEFAULT_GUIDANCE,
-    negative_prompt: str = "",
+    negative_prompt: str | None = None,
     mask: torch.Tensor | None = None,
     generators: list | None = None,
 ) -> torch.Tensor:
@@ -166,11 +178,14 @@ def redraw_latents(
     mask: [n or 1, 1, h, w], 1 where the picture is redrawn; elsewhere every step ends with the clean latents, noised
     to that step's level by the same ``noise``. generators: for schedulers that add noise on the way (DDPM).
     """
+    check_tensor("latents", latents, ("n", pipe.vae.config.latent_channels, "h", "w"))
+    check_tensor("noise", noise, tuple(latents.shape))
     scheduler = pipe.scheduler
     timesteps = late_timesteps(scheduler, num_inference_steps, strength=strength, device=pipe.device)
     if not len(timesteps):
         return latents
-    predict = _predictor(pipe, prompts, guidance_scale, negative_prompt)
+    size = tuple(length * pipe.vae_scale_factor for length in latents.shape[-2:])
+    predict = _predictor(pipe, prompts, guidance_scale, negative_prompt, size)
     extra = pipe.prepare_extra_step_kwargs(generators, 0.0)
     sample = scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(latents)))
     if mask is not None and strength == 1:
@@ -183,14 +198,15 @@ def redraw_latents(
     return sample
 
 
-def _predictor(pipe, prompts: list[str], guidance_scale: float, negative_prompt: str):
+def _predictor(pipe, prompts: list[str], guidance_scale: float, negative_prompt, size: tuple[int, int]):
     """Return a function (latents, t) -> the guided noise, each picture after its own prompt."""
-    negatives = [negative_prompt] * len(prompts)
-    text, empty = pipe.encode_prompt(prompts, pipe.device, 1, True, negative_prompt=negatives)
+    negatives = check_negative(negative_prompt, len(prompts))
+    guided = guidance_scale > 1
+    text, empty, added = encode_all(pipe, prompts, negative_prompt=negatives, guided=guided, size=size)
 
     def predict(latents, t):
-        negative = empty if guidance_scale > 1 else None
-        uncond, cond = predict_noise(pipe, latents, t, text, negative_prompt_embeds=negative)
+        conditions = {"negative_prompt_embeds": empty, "added_cond_kwargs": added}
+        uncond, cond = predict_noise(pipe, latents, t, text, **conditions)
         return cond if uncond is None else guide(uncond, cond, guidance_scale)
 
     return predict
@@ -219,9 +235,9 @@ def paste_back(image, original, mask: np.ndarray):
     return Image.composite(image, original, Image.fromarray(mask))
 
 
-def _side(pipe) -> int:
-    """Return the side in pixels of the pictures that the pipeline draws."""
-    return pipe.unet.config.sample_size * pipe.vae_scale_factor
+def _side(pipe) -> tuple[int, int]:
+    """Return (width, height) in pixels of the pictures that the pipeline draws."""
+    return check_size(pipe)[::-1]
 
 
 def _is_many(given: dict) -> bool:
@@ -242,6 +258,7 @@ def _check(pipe, prompts: list[str], *, strength, num_inference_steps: int, guid
     """Raise SdlabError for settings out of range; warn once of each thing in the prompts that is lost."""
     check_strength(strength)
     check_settings(num_inference_steps, guidance_scale)
-    sentences = [sentence for prompt in dict.fromkeys(prompts) for sentence in check_prompt(pipe, prompt)]
+    texts = dict.fromkeys(check_prompts(prompts))
+    sentences = [sentence for prompt in texts for sentence in check_prompt(pipe, prompt)]
     for sentence in dict.fromkeys(sentences):
         warnings.warn(sentence, PromptWarning, stacklevel=3)

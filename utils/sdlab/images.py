@@ -19,8 +19,8 @@ MOST_PIXELS = 100_000_000
 SHARP = 64  # pictures up to this width are maps of numbers: enlarged by sharp squares, stored without loss
 
 
-def prepare_image(source, size: int = 128) -> Image.Image:
-    """Return ``source`` as an RGB picture of ``size`` x ``size`` pixels: turned upright, cut to its middle square.
+def prepare_image(source, size: int | tuple[int, int] = 128) -> Image.Image:
+    """Return ``source`` as an RGB picture of ``size`` (a side, or width and height): upright, cut to its middle.
 
     source: a PIL picture, a path, the bytes of a picture file, a uint8 array or a float tensor in [0, 1].
     Transparent pixels become white, 16-bit greys are scaled to 8 bits, of an animation the first frame is taken.
@@ -37,20 +37,32 @@ def prepare_image(source, size: int = 128) -> Image.Image:
             f"The picture has {picture.width} x {picture.height} pixels: a square would show less than 1/{LONGEST} of "
             "it; crop the part you want first."
         )
-    return ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
+    return ImageOps.fit(picture, (size, size) if isinstance(size, int) else size, Image.Resampling.LANCZOS)
 
 
-def prepare_mask(source, size: int = 128) -> np.ndarray:
+def prepare_mask(source, size: int | tuple[int, int] = 128) -> np.ndarray:
     """Return a mask as bool [size, size], True where it is white or True: there the picture is redrawn.
 
     source: a bool array [H, W], or whatever ``prepare_image`` takes. Raises SdlabError for a mask without any True.
     """
-    if isinstance(source, np.ndarray) and source.dtype == bool:
-        source = Image.fromarray(source.astype(np.uint8) * 255)
-    mask = np.asarray(prepare_image(source, size).convert("L")) >= 128
+    mask = np.asarray(prepare_image(_as_mask(source), size).convert("L")) >= 128
     if not mask.any():
         raise SdlabError("The mask is black all over: make white (or True) what is to be redrawn.")
     return mask
+
+
+def _as_mask(source):
+    """Return a mask's source as something opaque: what is transparent in it is black, 0 and 1 are black and white."""
+    if hasattr(source, "ndim"):
+        source = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+        source = source.squeeze() if source.ndim in (3, 4) and 1 in source.shape else source
+        whole = source.dtype == bool or (np.issubdtype(source.dtype, np.integer) and source.size and source.max() <= 1)
+        return source.astype(np.uint8) * 255 if whole else source
+    picture = ImageOps.exif_transpose(read_picture(source))
+    if not picture.has_transparency_data:
+        return picture
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture).convert("RGB")
 
 
 def read_picture(source) -> Image.Image:

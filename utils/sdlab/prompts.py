@@ -7,55 +7,72 @@ import functools
 import re
 from pathlib import Path
 
-from .compat import quiet
+from .arguments import check_text
+from .compat import expand_tokens, quiet, text_parts
 from .errors import SdlabError
 
 
 def token_positions(pipe, prompt: str, word: str, *, occurrence: int | None = None) -> list[int]:
     """Return where the tokens of ``word`` stand among the tokens of ``prompt``; 0 is the start token.
 
-    word: one word or several in a row ("blue eyes"). occurrence: 0 for the first, where it stands more than once.
+    word: one word or several in a row ("blue eyes"), or the token of a textual inversion, which may be several.
+    occurrence: 0 for the first, where it stands more than once.
     Raises SdlabError if it does not stand in the prompt (or was cut off), or more than once and none was chosen.
     """
-    ids = pipe.tokenizer(prompt, truncation=True, max_length=pipe.tokenizer.model_max_length).input_ids
-    return find_word(pipe.tokenizer, ids, word, occurrence=occurrence)
+    tokenizer, _encoder = text_parts(pipe)
+    ids = read_ids(tokenizer, [prompt and check_text(prompt)])[0]
+    return find_word(tokenizer, ids, word, occurrence=occurrence)
+
+
+def read_ids(tokenizer, prompts: list[str]) -> list[list[int]]:
+    """Return the token ids that the text encoder reads of each prompt: cut and padded to its length, 77."""
+    texts = [expand_tokens(tokenizer, prompt) for prompt in prompts]
+    length = {"max_length": tokenizer.model_max_length, "padding": "max_length", "truncation": True}
+    with quiet(progress=True):
+        return tokenizer(texts, **length).input_ids
 
 
 def find_word(tokenizer, ids, word: str, *, occurrence: int | None = None) -> list[int]:
     """Return the positions of ``word`` in ``ids``, the token ids with start and end; see ``token_positions``."""
-    ids, wanted = prompt_ids(tokenizer, ids), prompt_ids(tokenizer, tokenizer(word).input_ids)
-    names = tokenizer.convert_ids_to_tokens(ids)
-    starts = [
-        start
-        for start in range(len(ids) - len(wanted) + 1)
-        if wanted and ids[start : start + len(wanted)] == wanted and (start == 0 or names[start - 1].endswith("</w>"))
-    ]
-    prompt = read_text(tokenizer, ids)
+    words, asked = split_words(ids, tokenizer), read_ids(tokenizer, [word and check_text(word, "word")])[0]
+    names, wanted = ([name for name, _positions in split] for split in (words, split_words(asked, tokenizer)))
+    starts = [start for start in range(len(names)) if wanted and names[start : start + len(wanted)] == wanted]
+    prompt = read_text(tokenizer, prompt_ids(tokenizer, ids))
     if not starts:
-        words = ", ".join(dict.fromkeys(text for text, _positions in split_words(names)))
-        raise SdlabError(f"{word!r} is not in the prompt that was read, '{prompt}': choose from {words or 'nothing'}.")
+        choices = ", ".join(dict.fromkeys(names)) or "nothing"
+        raise SdlabError(f"{word!r} is not in the prompt that was read, '{prompt}': choose from {choices}.")
     if len(starts) > 1 and occurrence is None:
         raise SdlabError(
             f"{word!r} stands {len(starts)} times in '{prompt}': say which with occurrence=0 to {len(starts) - 1}."
         )
-    if occurrence is not None and not -len(starts) <= occurrence < len(starts):
+    if occurrence is not None and occurrence not in range(-len(starts), len(starts)):
         raise SdlabError(f"{word!r} stands {len(starts)} times in '{prompt}': there is no occurrence={occurrence}.")
-    first = 1 + starts[occurrence or 0]  # the start token comes first
-    return list(range(first, first + len(wanted)))
+    first = starts[occurrence or 0]
+    return [position for _name, positions in words[first : first + len(wanted)] for position in positions]
 
 
-def split_words(names: list[str]) -> list[tuple[str, list[int]]]:
-    """Return each word of a prompt with the positions of its tokens; ``names`` are the tokens without start and end.
+def split_words(ids, tokenizer=None) -> list[tuple[str, list[int]]]:
+    """Return each word of a prompt, in its own letters, with the positions of its tokens in ``ids``; 0 is the start.
 
-    >>> split_words(["blue</w>", "un", "real</w>"])
-    [('blue', [1]), ('unreal', [2, 3])]
+    All vectors of a textual inversion are one word.
     """
-    words, text, positions = [], "", []
-    for position, name in enumerate(names, start=1):
-        text, positions = text + name, [*positions, position]
-        if name.endswith("</w>") or position == len(names):
-            words.append((text.removesuffix("</w>"), positions))
-            text, positions = "", []
+    if not len(ids):
+        return []
+    ids = prompt_ids(tokenizer, ids)
+    names, added = tokenizer.convert_ids_to_tokens(ids), tokenizer.added_tokens_encoder
+    words, at = [], 0
+    while at < len(ids):
+        end = at + 1
+        if names[at] in added:
+            while names[end : end + 1] == [f"{names[at]}_{end - at}"]:
+                end += 1
+            text = names[at]
+        else:
+            while not names[end - 1].endswith("</w>") and end < len(ids) and names[end] not in added:
+                end += 1
+            text = tokenizer.decode(ids[at:end]).strip()
+        words.append((text, list(range(at + 1, end + 1))))  # the start token comes first
+        at = end
     return words
 
 
@@ -81,12 +98,13 @@ def check_prompt(pipe, prompt: str) -> list[str]:
     end), and words that no training caption contains (where the model lists its words, as the pocket model does).
     Raises SdlabError for an empty prompt.
     """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise SdlabError(f"prompt={prompt!r} is empty: say what to draw, for example 'a man with blue eyes'.")
-    sentences = []
-    limit = pipe.tokenizer.model_max_length
+    check_text(prompt)
+    tokenizer, _encoder = text_parts(pipe)
+    limit, sentences = tokenizer.model_max_length, []
     with quiet(progress=True):
-        kept, cut = split_prompt(pipe.tokenizer, prompt)
+        kept, cut = split_prompt(tokenizer, prompt)
+    if not any(letter.isalnum() for letter in prompt):
+        sentences.append(f"The prompt '{prompt}' has no letter and no number: the model can only guess.")
     if cut:
         sentences.append(
             f"The prompt is longer than the {limit} tokens the model reads; it ends after "
@@ -114,7 +132,7 @@ def split_prompt(tokenizer, prompt: str) -> tuple[str, str]:
 
 
 def _count_tokens(tokenizer, text: str) -> int:
-    return len(tokenizer.tokenize(text)) + 2
+    return len(tokenizer.tokenize(expand_tokens(tokenizer, text))) + 2
 
 
 def _tail(text: str, count: int = 3) -> str:

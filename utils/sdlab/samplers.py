@@ -4,12 +4,12 @@ All three take the predicted noise and the two cumulative products of the schedu
 ``alpha_prod_t_prev`` where we go.
 """
 
-from contextlib import contextmanager
 from itertools import pairwise
 
 import torch
 
-from .errors import SdlabError
+from .arguments import check_pipeline, check_steps, seeded_generators
+from .errors import SdlabError, context
 
 STEPS = ("ddpm", "ddim", "euler")
 SAMPLERS = {
@@ -60,10 +60,7 @@ def to_sigma(alpha_prod_t):
 
 def choose_timesteps(num_inference_steps: int, count: int = 1000) -> list[int]:
     """Return ``num_inference_steps`` timesteps from count - 1 down, in equal steps ("trailing" in diffusers)."""
-    if not isinstance(num_inference_steps, int) or not 1 <= num_inference_steps <= count:
-        raise SdlabError(
-            f"num_inference_steps={num_inference_steps!r} must be a whole number from 1 to {count}; try 20."
-        )
+    check_steps(num_inference_steps, count)
     return [round(count - count * step / num_inference_steps) - 1 for step in range(num_inference_steps)]
 
 
@@ -76,7 +73,7 @@ def sample(predict_noise, noise, *, sampler: str, num_inference_steps: int, alph
     """
     if sampler not in STEPS:
         raise SdlabError(f"There is no sampler {sampler!r} here: use one of {', '.join(STEPS)}.")
-    generator = torch.Generator().manual_seed(seed)
+    (generator,) = seeded_generators(seed, 1)
     timesteps = choose_timesteps(num_inference_steps, len(alphas_cumprod))
     path = [noise]
     for t, prev_t in pairwise([*timesteps, None]):
@@ -97,13 +94,14 @@ def _step(sampler, noise_pred, latents, here, there, generator):
     return ddpm_step(noise_pred, latents, here, there, noise=fresh)
 
 
-@contextmanager
+@context
 def use_sampler(pipe, sampler: str | None = None):
     """Give ``pipe`` a fresh scheduler of the kind ``sampler``, a name of ``SAMPLERS``; restore its own at the end."""
     import diffusers
 
     if sampler is not None and sampler not in SAMPLERS:
         raise SdlabError(f"There is no sampler {sampler!r}: use one of {', '.join(SAMPLERS)}.")
+    check_pipeline(pipe, draws=False)
     own = pipe.scheduler
     kind = getattr(diffusers, SAMPLERS[sampler]) if sampler else type(own)
     try:

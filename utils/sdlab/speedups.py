@@ -1,11 +1,12 @@
 """Ways to get the same picture faster: text kept, another memory layout, another kernel, another number type."""
 
 import copy
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 
 from .compat import attention_layers, quiet, unet_of
+from .errors import SdlabError, context
 
 KERNELS = {"math": "MATH", "efficient": "EFFICIENT_ATTENTION", "flash": "FLASH_ATTENTION"}
 
@@ -33,7 +34,7 @@ def _version(tensor):
     return None if tensor.is_inference() else tensor._version
 
 
-@contextmanager
+@context
 def cache_text(pipe):
     """Let every cross-attention of ``pipe`` compute keys and values of the text once a drawing; undo it at the end.
 
@@ -50,7 +51,7 @@ def cache_text(pipe):
         yield kept
 
 
-@contextmanager
+@context
 def channels_last(pipe):
     """Let the U-Net keep its maps and weights with the channels of one place side by side; undo it at the end."""
     pipe.unet.to(memory_format=torch.channels_last)
@@ -64,6 +65,8 @@ def use_kernel(name: str):
     """Return a context in which torch computes all attention with one kernel: "math", "efficient" or "flash"."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
+    if name not in KERNELS:
+        raise SdlabError(f"There is no kernel {name!r}: use one of {', '.join(KERNELS)}.")
     return sdpa_kernel(getattr(SDPBackend, KERNELS[name]))
 
 

@@ -5,13 +5,24 @@ second time, in float32. The pipeline itself computes what it always does: its p
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 
 import torch
 
-from ..compat import CROSS, SELF, attention_layers, check_attention, eager_attention, enclosing_transformer, unet_of
-from ..errors import SdlabError
+from ..arguments import check_text
+from ..compat import (
+    CROSS,
+    SELF,
+    attention_layers,
+    check_attention,
+    eager_attention,
+    enclosing_transformer,
+    text_parts,
+    unet_of,
+)
+from ..errors import SdlabError, context
+from ..prompts import prompt_ids, read_ids
 from .attention_maps import AttentionMaps
 from .attention_options import Options, check_bytes, choose_layers, map_shapes
 from .recording import MAX_BYTES
@@ -20,7 +31,7 @@ from .unet_calls import encode, follow_calls
 CPU_WORK_BYTES, GPU_WORK_BYTES = 2**22, 2**28  # probabilities computed at once: a processor's cache, a GPU's taste
 
 
-@contextmanager
+@context
 def record_attention(
     pipe,
     layers: str | Iterable[str] | None = None,
@@ -51,7 +62,7 @@ def record_attention(
         yield maps
 
 
-@contextmanager
+@context
 def record_self_attention(
     pipe,
     layers: str | Iterable[str] | None = None,
@@ -81,13 +92,14 @@ def text_self_attention(pipe, prompt: str) -> torch.Tensor:
 
     Row i is what token i looks at and adds up to 1; the mask is causal: nothing right of the diagonal. Without padding.
     """
-    count = len(pipe.tokenizer(prompt, truncation=True, max_length=pipe.tokenizer.model_max_length).input_ids)
-    with eager_attention(pipe.text_encoder):
+    tokenizer, encoder = text_parts(pipe)
+    count = len(prompt_ids(tokenizer, read_ids(tokenizer, [check_text(prompt)])[0])) + 2
+    with eager_attention(encoder):
         found = encode(pipe, prompt, output_attentions=True).attentions
     return torch.cat(found)[:, :, :count, :count].float()
 
 
-@contextmanager
+@context
 def _record(pipe, layers, options: Options, prompt):
     """Hang the hooks on the chosen layers, yield the maps, take the hooks away."""
     unet = unet_of(pipe)
@@ -95,7 +107,8 @@ def _record(pipe, layers, options: Options, prompt):
     for name, attn in found.items():
         check_attention(name, attn)
     heads = {name: attn.heads for name, attn in found.items()}
-    parts = {"tokenizer": getattr(pipe, "tokenizer", None), "scale": getattr(pipe, "vae_scale_factor", 8)}
+    tokenizer = getattr(pipe, "tokenizer", None) or getattr(pipe, "tokenizer_2", None)
+    parts = {"tokenizer": tokenizer, "scale": getattr(pipe, "vae_scale_factor", 8)}
     maps = AttentionMaps(options, heads, **parts)
     with ExitStack() as stack:
         calls = stack.enter_context(follow_calls(pipe, options.rows, prompt=prompt))
@@ -120,7 +133,7 @@ def _start(unet, _args, *, maps: AttentionMaps, calls) -> None:
 
 def _end(_unet, _args, _output, *, maps: AttentionMaps, calls) -> None:
     if maps.options.wants(calls.step):
-        maps.end_step(calls.step, calls.timestep)
+        maps.end_step(calls.step, calls.timestep, add_up=maps.options.reduce == "sum")
 
 
 class _Tap:

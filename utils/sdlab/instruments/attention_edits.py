@@ -5,13 +5,14 @@ edit that changes nothing gives a picture that is equal only up to rounding.
 """
 
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
 
-from ..compat import attention_layers, check_attention, enclosing_transformer, unet_of
-from ..errors import SdlabError
+from ..arguments import check_number, check_weight
+from ..compat import attention_layers, check_attention, enclosing_transformer, refuse_ip_adapter, unet_of
+from ..errors import SdlabError, context
 from .attention_options import choose_layers
 from .recording import check_positions
 from .unet_calls import follow_calls
@@ -28,7 +29,7 @@ class Place:
     width: int
 
 
-@contextmanager
+@context
 def edit_attention(pipe, edit: Callable, *, layers: str | Iterable[str] | None = None):
     """Let ``edit`` change the cross-attention of what is drawn inside the block.
 
@@ -44,6 +45,7 @@ def edit_attention(pipe, edit: Callable, *, layers: str | Iterable[str] | None =
     if not callable(edit):
         raise SdlabError(f"edit={edit!r} must be a function of (attention_probs, place), such as keep_maps().")
     unet = unet_of(pipe)
+    refuse_ip_adapter(unet, "edit_attention")
     found = choose_layers(attention_layers(unet), layers)
     for name, attn in found.items():
         check_attention(name, attn)
@@ -102,8 +104,7 @@ def keep_maps(*, until: float = 1.0, source: int = 0) -> Callable:
     generator=[torch.Generator().manual_seed(7) for _ in range(2)]). Words are matched by their position.
     until: the share of steps in which the maps are kept; after it each picture goes its own way.
     """
-    if not 0 <= until <= 1:
-        raise SdlabError(f"until={until!r} must lie between 0 (never) and 1 (in all steps).")
+    check_number("until", until, 0, 1, "lie between 0 (never) and 1 (in all steps)")
 
     def edit(attention_probs, place: Place):
         if not -len(attention_probs) <= source < len(attention_probs):
@@ -121,7 +122,7 @@ def scale_tokens(tokens: Iterable[int], factor: float = 0.0) -> Callable:
     tokens: positions, from ``sdlab.prompts.token_positions(pipe, prompt, word)``.
     The other tokens keep their probabilities, so the rows no longer add up to 1.
     """
-    positions = list(check_positions("tokens", tokens))
+    positions, factor = list(check_positions("tokens", tokens)), check_weight(factor)
 
     def edit(attention_probs, _place: Place):
         if max(positions) >= attention_probs.shape[-1]:

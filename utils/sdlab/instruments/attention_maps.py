@@ -9,7 +9,7 @@ from ..compat import CROSS
 from ..errors import SdlabError
 from ..prompts import find_word, prompt_ids, read_text, split_words
 from .attention_options import Options, choose_layers
-from .recording import Recording, find_places
+from .recording import Recording, check_positions, find_places
 
 
 class AttentionMaps(Recording):
@@ -50,13 +50,12 @@ class AttentionMaps(Recording):
 
     def words(self, image: int = 0) -> list[tuple[str, list[int]]]:
         """Return each word of a picture's prompt, in order, with the positions of its tokens."""
-        ids = prompt_ids(self._tokenizer, self._ids(image))
-        return split_words(self._tokenizer.convert_ids_to_tokens(ids))
+        return split_words(self._ids(image), self._tokenizer)
 
     def positions(self, word, *, image: int = 0, occurrence: int | None = None) -> list[int]:
         """Return the token positions of a word of the prompt (or of several in a row); numbers stand for themselves."""
         if not isinstance(word, str):
-            return [word] if isinstance(word, int) else list(word)
+            return list(check_positions("word", word))
         if self.options.kind != CROSS:
             raise SdlabError(f"Self-attention knows no words: give the number of a point instead of {word!r}.")
         return find_word(self._tokenizer, self._ids(image), word, occurrence=occurrence)
@@ -154,11 +153,8 @@ class AttentionMaps(Recording):
 
     def add(self, layer: str, maps: torch.Tensor, size: tuple[int, int]) -> None:
         """Take in the ``maps`` [images, heads, queries, keys] of one layer of ``size`` (height, width) in one step."""
-        kept, self._sizes[layer] = self._kept[layer], size
-        if kept and self.options.reduce == "sum":
-            kept[0] += maps
-        else:
-            kept.append(maps.to(self.options.storage))
+        self._sizes[layer] = size
+        self.add_tensor(layer, maps.to(self.options.storage))
 
     @property
     def _summed(self) -> int:
@@ -172,7 +168,11 @@ class AttentionMaps(Recording):
     def _ids(self, image: int):
         (at,) = find_places("images", image, range(len(self.token_ids)))
         if self.token_ids[at] is None:
-            raise SdlabError("The prompt was encoded before the recording: give record_attention(..., prompt=...).")
+            raise SdlabError(
+                "Which words these embeddings hold is not known (they were made before, weighted, or of more than one "
+                "text's length): give record_attention(..., prompt=...) if its tokens stand where the U-Net reads "
+                "them, or positions (numbers) instead of words."
+            )
         return self.token_ids[at]
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..arguments import latent_size
 from ..compat import CROSS, SELF, attention_layers, layer_sizes, unet_of
 from ..errors import SdlabError
 from .recording import MAX_BYTES, check_positions, format_bytes
@@ -75,7 +76,7 @@ def attention_bytes(
     unet = unet_of(pipe)
     found = choose_layers(attention_layers(unet, SELF if self_attention else CROSS), layers)
     chosen = Options(kind=SELF if self_attention else CROSS, **options)
-    size = (height or unet.config.sample_size, width or unet.config.sample_size)
+    size = latent_size(unet, height, width)
     heads = {name: attn.heads for name, attn in found.items()}
     return chosen.count_bytes(map_shapes(unet, heads, chosen, size), num_inference_steps, batch)
 

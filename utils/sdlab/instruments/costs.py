@@ -6,12 +6,12 @@ On a CPU the time of this process counts, on a GPU the time until it has finishe
 import gc
 import statistics
 import time
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import torch
 
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 
 KINDS = {  # what torch's counter calls an operation -> what it does in the network
     "convolution": "convolution",
@@ -60,11 +60,12 @@ def take_turns(
     return {name: (statistics.median(kept[1:]), min(kept[1:]), max(kept[1:])) for name, kept in times.items()}
 
 
-@contextmanager
+@context
 def part_seconds(pipe):
     """Yield a dict that fills with the seconds spent in "text_encoder", "unet" and "vae" while drawing inside."""
     spent, started = dict.fromkeys(("text_encoder", "unet", "vae"), 0.0), {}
-    parts = {"text_encoder": pipe.text_encoder, "unet": pipe.unet, "vae": pipe.vae.decoder}
+    parts = [("text_encoder", pipe.text_encoder), ("text_encoder", getattr(pipe, "text_encoder_2", None))]
+    parts += [("unet", pipe.unet), ("vae", pipe.vae.decoder)]
 
     def enter(name):
         started[name] = now(pipe.device)
@@ -73,7 +74,7 @@ def part_seconds(pipe):
         spent[name] += now(pipe.device) - started[name]
 
     with ExitStack() as stack:
-        for name, part in parts.items():
+        for name, part in ((name, part) for name, part in parts if part is not None):
             stack.callback(part.register_forward_pre_hook(lambda *_, name=name: enter(name)).remove)
             stack.callback(part.register_forward_hook(lambda *_, name=name: leave(name)).remove)
         yield spent
@@ -142,7 +143,7 @@ def count_flops(call, *, device: str | None = "meta") -> dict[str, int]:
     return kinds
 
 
-@contextmanager
+@context
 def count_calls(pipe):
     """Count within the ``with`` block how often the VAE's encoder, the U-Net and the VAE's decoder are called."""
     parts = {"encoder": pipe.vae.encoder, "unet": pipe.unet, "decoder": pipe.vae.decoder}

@@ -4,13 +4,13 @@ Everything is cloned: parts of diffusers (FreeU, for one) write into these tenso
 """
 
 from collections.abc import Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import partial
 
 import torch
 
 from ..compat import unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
 from .recording import MAX_BYTES, Recording, check_positions, format_bytes
 from .skips import SKIPS, _skip_readers
 from .unet_calls import follow_calls
@@ -30,10 +30,6 @@ class Features(Recording):
     def __repr__(self) -> str:
         return f"Features({len(self.names)} parts, {len(self.steps)} steps, {self.nbytes / 1e6:.1f} MB)"
 
-    def add(self, name: str, tensor: torch.Tensor) -> None:
-        """Take in what left the module ``name`` in this step: [images, ...]."""
-        self._kept[name].append(tensor)
-
     def __getitem__(self, name: str) -> torch.Tensor:
         """Return what left the module ``name``: [steps, images, ...]."""
         if name not in self._kept:
@@ -51,7 +47,7 @@ class Features(Recording):
         return self[skips[index]]
 
 
-@contextmanager
+@context
 def record_features(
     pipe,
     names: str | Iterable[str],
@@ -129,8 +125,8 @@ class _Keeper:
             return
         rows = self.calls.rows if len(output) == self.calls.shape[0] else slice(None)  # time_proj may have one row
         kept = output[rows].detach().to(self.dtype or output.dtype, copy=True, memory_format=torch.contiguous_format)
-        self.features.add(name, kept)
-        ahead = sum(self.wants(step) for step in range(self.calls.step + 1, self.calls.expected))
+        self.features.add_tensor(name, kept)
+        ahead = sum(self.wants(step) for step in range(self.calls.step, self.calls.expected))
         self._check_bytes(self.features.nbytes + ahead * self.features.step_bytes)
 
     def _check_bytes(self, needed: int) -> None:

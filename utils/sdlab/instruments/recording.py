@@ -1,6 +1,7 @@
 """What every recording of a drawing has: which steps it holds, their timesteps, and the bytes that are kept."""
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 
@@ -16,6 +17,7 @@ class Recording:
         self.steps: list[int] = []
         self._timesteps: list = []
         self._kept: dict[str, list[torch.Tensor]] = {name: [] for name in names}
+        self._step: dict[str, torch.Tensor] = {}  # of the step that is being computed
 
     @property
     def timesteps(self) -> list[int]:
@@ -27,13 +29,23 @@ class Recording:
         """The bytes that the recorded tensors take."""
         return sum(kept.nbytes for part in self._kept.values() for kept in part)
 
+    def add_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """Take in a tensor of the step that is being computed; it counts when the step is complete."""
+        self._step[name] = tensor
+
     @property
     def step_bytes(self) -> int:
-        """The bytes that the last recorded step takes."""
-        return sum(kept[-1].nbytes for kept in self._kept.values() if kept)
+        """The bytes of what was taken in of the step that is being computed."""
+        return sum(tensor.nbytes for tensor in self._step.values())
 
-    def end_step(self, step: int, timestep) -> None:
-        """Note that everything of this step was taken in; a step that was interrupted is never noted."""
+    def end_step(self, step: int, timestep, *, add_up: bool = False) -> None:
+        """Keep what was taken in of this step, or add it to what there is; a step that was interrupted leaves none."""
+        for name, tensor in self._step.items():
+            if self._kept[name] and add_up:
+                self._kept[name][0] += tensor
+            else:
+                self._kept[name].append(tensor)
+        self._step = {}
         self.steps.append(step)
         self._timesteps.append(timestep)
 
@@ -67,7 +79,7 @@ def check_positions(name: str, numbers) -> tuple | None:
     if numbers is None:
         return None
     numbers = tuple(numbers) if isinstance(numbers, Iterable) else (numbers,)
-    if not numbers or not all(isinstance(number, int) and number >= 0 for number in numbers):
+    if not numbers or not all(isinstance(n, Integral) and not isinstance(n, bool) and n >= 0 for n in numbers):
         raise SdlabError(f"{name}={list(numbers)!r} must be whole numbers, counted from 0, at least one.")
     return tuple(dict.fromkeys(numbers))
 

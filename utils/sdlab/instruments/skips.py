@@ -1,16 +1,17 @@
 """Change what the skip connections of a U-Net carry while it draws: thinned, blurred, or none at all."""
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 
 from ..compat import unet_of
-from ..errors import SdlabError
+from ..errors import SdlabError, context
+from .recording import check_positions
 
 SKIPS = "skips"
 
 
-@contextmanager
+@context
 def edit_skips(pipe, edit, skips):
     """Give the skip connections ``skips`` to ``edit`` before they are read: ``with edit_skips(pipe, blur, [11]): ...``.
 
@@ -18,7 +19,10 @@ def edit_skips(pipe, edit, skips):
     ``unet_table(pipe).skips``, 0 is read first. The U-Net is as before afterwards, also after an error.
     Raises SdlabError for a number that is no skip connection.
     """
-    readers = _readers(unet_of(pipe))
+    readers = list(_skip_readers(unet_of(pipe)).values())
+    if not callable(edit):
+        raise SdlabError(f"edit={edit!r} must be a function of maps [images, channels, height, width].")
+    skips = check_positions("skips", skips) if skips else ()
     wrong = [number for number in skips if number not in range(len(readers))]
     if wrong:
         raise SdlabError(f"There is no skip connection {wrong[0]!r}: this U-Net has 0 to {len(readers) - 1}.")
@@ -27,13 +31,6 @@ def edit_skips(pipe, edit, skips):
             reader, below = readers[number]
             stack.callback(reader.register_forward_pre_hook(_editor(edit, below)).remove)
         yield
-
-
-def _readers(unet) -> list[tuple]:
-    """Return (right-hand ResnetBlock, how many of its input channels come from below) in the order of the calls."""
-    resnets = [resnet for block in unet.up_blocks for resnet in block.resnets]
-    before = [unet.mid_block.resnets[-1], *resnets]
-    return [(resnet, below.out_channels) for resnet, below in zip(resnets, before, strict=False)]
 
 
 def _editor(edit, below: int):

@@ -1,15 +1,16 @@
 """Follow the calls of a pipeline's U-Net: number, timestep and size, and which prompt each row of the batch reads.
 
 A step is the index of the call, not the timestep: PNDM calls the U-Net 51 times for 50 steps. With guidance diffusers
-stacks [unconditional, conditional] rows; who is who is read from what the text encoder returned, not guessed.
+stacks [unconditional, conditional] rows; who is who is read from what came in and what the text encoder returned.
 """
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import torch
 
-from ..compat import unet_of
-from ..errors import SdlabError
+from ..compat import skipped_states, text_parts, unet_of
+from ..errors import SdlabError, context
+from ..prompts import read_ids
 
 ROWS = ("cond", "uncond", "both")
 
@@ -22,15 +23,14 @@ class UNetCalls:
             raise SdlabError(f"rows={rows!r} must be 'cond', 'uncond' or 'both': which rows of the batch to keep.")
         self.pipe, self.kept_rows, self.many_drawings = pipe, rows, many_drawings
         self.step, self.timestep, self.shape = -1, None, None
-        self.rows, self.token_ids = slice(0), []
-        self._texts, self._embeds, self._new_text = [], None, False
+        self.rows, self.token_ids, self.given = slice(0), [], []
+        self._texts, self._fresh, self._embeds = [], [], None  # what was encoded for this drawing; since the last call
+        self._schedule, self._calls = None, 1
 
     @property
     def expected(self) -> int:
         """How many calls this drawing takes, as far as the scheduler says; at least those there have been."""
-        scheduler = getattr(self.pipe, "scheduler", None)
-        known = getattr(scheduler, "num_inference_steps", None)
-        return max(self.step + 1, len(scheduler.timesteps) if known else 1)
+        return max(self.step + 1, self._calls)
 
     @property
     def text_length(self) -> int:
@@ -42,62 +42,109 @@ class UNetCalls:
         """How many of the rows are kept."""
         return self.rows.stop - self.rows.start
 
-    def saw_text(self, _encoder, args, kwargs, output) -> None:
+    def saw_text(self, encoder, args, kwargs, output) -> None:
         """Forward hook of the text encoder: keep the token ids and the states they became."""
         ids = kwargs.get("input_ids", args[0] if args else None)
-        states = [output[0], *(getattr(output, "hidden_states", None) or ())[-2:-1]]  # SD 1.x and 2.x; SDXL
-        self._texts.append((ids, [state for state in states if state.ndim == 3]))
-        self._new_text = self.step >= 0
+        hidden = getattr(output, "hidden_states", None) or ()
+        usual = [state for state in (output[0], *hidden[-2:-1]) if state.ndim == 3]  # SD 1.x and 2.x; SDXL
+        self._fresh.append((ids, usual, encoder, hidden))
 
     def starts(self, _unet, args, kwargs) -> None:
         """Forward pre-hook of the U-Net: read what comes in."""
         names = ("sample", "timestep", "encoder_hidden_states")
         sample, timestep, embeds = (kwargs[n] if n in kwargs else args[i] for i, n in enumerate(names))
-        if self._new_text or self.shape not in (None, tuple(sample.shape)):
-            if not self.many_drawings:
-                raise SdlabError("This recording already holds a drawing: open a new one for the next.")
-            self.step, self._new_text = -1, False
+        schedule = getattr(getattr(self.pipe, "scheduler", None), "timesteps", None)
+        if self.step < 0 or self._is_next(sample, timestep, schedule):
+            self._begin(timestep, schedule)
+        self._texts, self._fresh = self._texts + self._fresh, []
         self.step += 1
-        self.timestep, self.shape = timestep, tuple(sample.shape)  # not read here: that would make a GPU wait
-        if embeds is not self._embeds:
-            self._read_rows(embeds)
+        self.timestep = timestep
+        if embeds is not self._embeds or sample.shape != self.shape:
+            self._read_rows(sample, embeds)
+        self.shape = tuple(sample.shape)
 
-    def _read_rows(self, embeds) -> None:
+    def _is_next(self, sample, timestep, schedule) -> bool:
+        """Say whether this call begins another drawing: with timesteps set anew, another size, or back in the noise."""
+        if schedule is not self._schedule or tuple(sample.shape[1:]) != self.shape[1:]:
+            return True
+        return bool(self._fresh) and _number(timestep) >= _number(self.timestep)
+
+    def _begin(self, timestep, schedule) -> None:
+        if self.step >= 0 and not self.many_drawings:
+            raise SdlabError("This recording already holds a drawing: open a new one for the next.")
+        if self._fresh:
+            self._texts = []  # those of the drawing before
+        self.step, self._schedule, self._calls, self._embeds = -1, schedule, self._count(timestep), None
+
+    def _count(self, timestep) -> int:
+        """Return how many calls a drawing takes that begins at ``timestep``: fewer where it begins late."""
+        scheduler = getattr(self.pipe, "scheduler", None)
+        if not (getattr(scheduler, "num_inference_steps", None) or getattr(scheduler, "custom_timesteps", False)):
+            return 1
+        timesteps = scheduler.timesteps.tolist()
+        counts = [len(timesteps) - place for place, t in enumerate(timesteps) if t == _number(timestep)]
+        told = getattr(self.pipe, "_num_timesteps", None)  # PNDM has one timestep twice; SDXL may end early
+        ends_early = isinstance(getattr(self.pipe, "denoising_end", None), float) and counts and told
+        return told if told in counts or ends_early else max(counts, default=1)
+
+    def _read_rows(self, sample, embeds) -> None:
         found = [self._sources(row) for row in embeds]
-        self._embeds, half = embeds, len(found) // 2
-        guided = self._is_guided(found)
+        before, half = self.batch if self.step else 0, len(found) // 2
+        guided = self._is_guided(sample, found)
         if self.kept_rows == "uncond" and not guided:
             raise SdlabError("rows='uncond' was asked for, but guidance is off: there are no unconditional rows.")
         first, last = (half, 2 * half) if guided else (0, len(found))
         self.rows = {"cond": slice(first, last), "uncond": slice(0, half), "both": slice(0, len(found))}[self.kept_rows]
-        self.token_ids = [next((ids for ids in row.values() if ids is not None), None) for row in found[self.rows]]
+        if before not in (0, self.batch):
+            raise SdlabError(
+                f"From step {self.step} on there are {self.batch} rows to keep, not {before}, as when guidance stops: "
+                "record with rows='cond'."
+            )
+        self._embeds = embeds
+        ids = [next((ids for ids in row.values() if ids is not None), None) for row in found]
+        self._name_given(ids, found, first)
+        self.token_ids = ids[self.rows]
+
+    def _name_given(self, ids: list, found: list[dict], first: int) -> None:
+        """Give the rows of weighted embeddings the token ids of the prompt that was told, if they are as long."""
+        told, rows = self.given, range(first, len(ids))
+        if len(told) in (1, len(rows)) and len(told[0]) == self._embeds.shape[1]:
+            for place, row in enumerate(rows):
+                if "unknown" in found[row]:
+                    ids[row] = told[place % len(told)]
 
     def _sources(self, row) -> dict:
         """Return the calls of the text encoder that gave ``row`` [tokens, dim], with the token ids; or what it is."""
-        found = {
-            call: ids[index]
-            for call, (ids, states) in enumerate(self._texts)
-            for state in states
-            for index, candidate in enumerate(state)
-            if torch.equal(row[..., : candidate.shape[-1]], candidate.to(row))
-        }
-        return found or ({"unknown": None} if row.any() else {"zeros": None})  # SDXL: zeros for no negative prompt
+        for states_of in (lambda text: text[1], lambda text: skipped_states(text[2], text[3])):
+            found = {
+                call: text[0][index]
+                for call, text in enumerate(self._texts)
+                for state in states_of(text)
+                for index, candidate in enumerate(state)
+                if torch.equal(row[..., : candidate.shape[-1]], candidate.to(row))
+            }
+            if found:
+                return found
+        return {"unknown": None} if row.any() else {"zeros": None}  # SDXL: zeros for no negative prompt
 
-    def _is_guided(self, found: list[dict]) -> bool:
-        """Say whether the two halves of the batch come from different texts."""
-        if len(found) % 2 or not found:
-            return False
-        if all("unknown" in row for row in found):  # prompt_embeds were given: only the pipeline knows
-            try:
-                return bool(self.pipe.do_classifier_free_guidance)
-            except AttributeError:
-                return False
-        first, second = found[: len(found) // 2], found[len(found) // 2 :]
-        one, other = (set.intersection(*map(set, half)) for half in (first, second))
-        return any(left != right for left in one for right in other)
+    def _is_guided(self, sample, found: list[dict]) -> bool:
+        """Say whether the batch holds every picture twice, each half reading another text."""
+        half = len(found) // 2
+        if not half or len(found) % 2 or not torch.equal(sample[:half], sample[half:]):
+            return False  # guidance gives both halves the same latents
+        one, other = (set.intersection(*map(set, part)) for part in (found[:half], found[half:]))
+        if one and other and not one & other:
+            return True
+        if one == other and len(one) == 1 and "unknown" not in one:
+            return False  # a single call gave all rows: pictures that begin with the same noise
+        return bool(getattr(self.pipe, "do_classifier_free_guidance", True))
 
 
-@contextmanager
+def _number(timestep) -> float:
+    return float(torch.as_tensor(timestep).flatten()[0])
+
+
+@context
 def follow_calls(pipe, rows: str = "cond", *, prompt=None, many_drawings: bool = False):
     """Yield the ``UNetCalls`` of what is drawn inside; the hooks are gone afterwards, also after an error.
 
@@ -113,14 +160,13 @@ def follow_calls(pipe, rows: str = "cond", *, prompt=None, many_drawings: bool =
         if prompt is not None:
             for text in ("", prompt):
                 encode(pipe, text)
+            calls.given = calls._fresh[-1][0].tolist()
         yield calls
 
 
 @torch.no_grad()
 def encode(pipe, prompt, **options):
-    """Return what ``pipe.text_encoder`` says to ``prompt``, a string or several, padded to the tokenizer's length."""
-    tokenizer = pipe.tokenizer
-    length = {"max_length": tokenizer.model_max_length, "padding": "max_length", "truncation": True}
-    ids = tokenizer(prompt, return_tensors="pt", **length).input_ids
-    encoder = pipe.text_encoder
+    """Return what the text encoder of ``pipe`` says to ``prompt``, a string or several, padded to 77 tokens."""
+    tokenizer, encoder = text_parts(pipe)
+    ids = torch.tensor(read_ids(tokenizer, [prompt] if isinstance(prompt, str) else list(prompt)))
     return encoder(ids.to(encoder.device), **{"output_hidden_states": True, **options})

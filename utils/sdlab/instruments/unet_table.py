@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..compat import unet_of
+from ..arguments import latent_size
+from ..compat import refuse_ip_adapter, unet_of
 from ..errors import SdlabError
 from .configs import build_on_meta
 
@@ -81,7 +82,10 @@ def unet_table(pipe="sd15", *, height: int | None = None, width: int | None = No
     """
     unet = pipe if hasattr(pipe, "unet") or hasattr(pipe, "forward") else build_on_meta(pipe)
     unet = unet_of(unet)
-    order, shapes, residuals = _walk(unet, height or unet.config.sample_size, width or unet.config.sample_size)
+    refuse_ip_adapter(unet, "unet_table")
+    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
+    bare = build_on_meta(dict(unet.config)) if hooked else unet  # steering and recordings see no call on meta
+    order, shapes, residuals = _walk(bare, *latent_size(unet, height, width))
     total = sum(weight.numel() for weight in unet.parameters())
     rows = [_row(name, unet.get_submodule(name), shapes[name], total) for name in order]
     return UNetTable(rows, _skips(unet, residuals, shapes), total)

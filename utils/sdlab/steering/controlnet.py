@@ -5,17 +5,16 @@ U-Net itself, so every instrument of the course (draw, steps, record_attention) 
 """
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from diffusers import ControlNetModel
 from torch import nn
 
+from ..arguments import check_size, check_weight
 from ..compat import quiet, unet_of
-from ..drawing import check_weight
-from ..errors import SdlabError
-from ..weights import verify_weights
+from ..errors import SdlabError, context
+from ..weights import readable
 from .outlines import as_hint
 
 EMBEDDING = (16, 32, 64, 64)  # channels that take the hint from 128 to 16 pixels
@@ -28,24 +27,24 @@ def load_controlnet(folder: str | Path, *, device="cpu", dtype=torch.float32):
     folder = Path(folder)
     if not (folder / "config.json").is_file():
         raise SdlabError(f"There is no ControlNet in {folder}: it would hold a config.json.")
-    verify_weights(folder)
-    with quiet(progress=True):
+    with quiet(progress=True), readable(folder, "ControlNet"):
         controlnet = ControlNetModel.from_pretrained(str(folder), local_files_only=True).to(device, dtype)
     return controlnet.eval().requires_grad_(False)
 
 
-@contextmanager
-def use_controlnet(pipe, controlnet, hint, *, scale: float = 1.0):
+@context
+def use_controlnet(pipe, controlnet, hint, *, scale: float = 1.0, height: int | None = None, width: int | None = None):
     """Let ``controlnet`` add what it reads in ``hint`` to every call of the U-Net inside the block.
 
     hint: a picture of the size that is drawn, or a float tensor [3, height, width] in [0, 1]; white lines on black.
     scale: factor of all added features (diffusers' controlnet_conditioning_scale); 0 is exactly the base model.
+    height, width: of the drawing in pixels, if they are not the model's own.
     Raises SdlabError for a hint of another size or a ControlNet of another model. Always taken out at the end.
     """
     scale, unet = check_weight(scale), unet_of(pipe)
     check_controlnet(controlnet, unet)
-    side = unet.config.sample_size * pipe.vae_scale_factor
-    hint = as_hint(hint, size=(side, side), device=unet.device, dtype=unet.dtype)
+    hint = as_hint(hint, size=check_size(pipe, height, width), device=unet.device, dtype=unet.dtype)
+    controlnet.to(unet.device, unet.dtype)
     handle = unet.register_forward_pre_hook(_adder(controlnet, hint, scale), with_kwargs=True)
     try:
         yield pipe
@@ -64,6 +63,7 @@ def _adder(controlnet, hint, scale):
             encoder_hidden_states=options["encoder_hidden_states"],
             controlnet_cond=hint.expand(len(sample), -1, -1, -1),
             conditioning_scale=scale,
+            added_cond_kwargs=options.get("added_cond_kwargs"),  # SDXL
             return_dict=False,
         )
         return arguments, {**options, "down_block_additional_residuals": down, "mid_block_additional_residual": mid}

@@ -5,16 +5,16 @@ width of h, shared by all layers of that width. (Not the weight-generating netwo
 """
 
 import json
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..arguments import check_weight
 from ..compat import CROSS, SELF, attention_layers, unet_of
-from ..drawing import check_weight
-from ..errors import SdlabError
-from ..weights import verify_weights, write_hashes
+from ..errors import SdlabError, context
+from ..weights import readable, write_hashes
 
 EXPANSION = 2  # the layer structure "1, 2, 1": width -> 2 * width -> width
 START = 0.01  # standard deviation of the first weights
@@ -96,11 +96,11 @@ class Hypernetwork(nn.Module):
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise SdlabError(f"There is no hypernetwork in {folder}: it would hold a config.json.")
-        verify_weights(folder)
-        config = json.loads((folder / "config.json").read_text())
-        found = cls(config.pop("widths"), tuple(config.pop("kinds")), **config)
-        weights = load_file(folder / "hypernetwork.safetensors")
-        found.load_state_dict({f"layers.{name}": value.float() for name, value in weights.items()})
+        with readable(folder, "hypernetwork"):
+            config = json.loads((folder / "config.json").read_text())
+            found = cls(config.pop("widths"), tuple(config.pop("kinds")), **config)
+            weights = load_file(folder / "hypernetwork.safetensors")
+            found.load_state_dict({f"layers.{name}": value.float() for name, value in weights.items()})
         return found.eval().requires_grad_(False)
 
 
@@ -112,7 +112,7 @@ def _features(width: int) -> str:
     return f"{width}_features"
 
 
-@contextmanager
+@context
 def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, scale: float = 1.0):
     """Let the attention of ``pipe`` (a pipeline or U-Net) read through ``hypernetwork`` inside the block.
 

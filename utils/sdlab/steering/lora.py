@@ -3,15 +3,14 @@
 ``peft`` does the work, through diffusers' own adapter calls, so what is saved here loads in plain diffusers.
 """
 
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from ..arguments import check_weight
 from ..compat import need, quiet, unet_of
-from ..drawing import check_weight
-from ..errors import SdlabError
-from ..weights import verify_weights, write_hashes
+from ..errors import SdlabError, context
+from ..weights import readable, write_hashes
 
 TARGETS = ("to_q", "to_k", "to_v", "to_out.0")
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -45,52 +44,67 @@ def save_lora(pipe, folder: str | Path, *, name: str = "lora") -> Path:
     return Path(folder) / WEIGHTS
 
 
-@contextmanager
+@context
 def use_lora(pipe, folder: str | Path, *, scale: float = 1.0):
     """Draw with the LoRA in ``folder`` inside the block: W + scale * B A; scale 0 is exactly the base model.
+
+    folder: or the LoRA's own file, in the layout of diffusers, peft or kohya.
 
     Everything is taken out at the end, also after an error. Raises SdlabError for damaged weights, a scale that is
     no number, or an adapter of another model.
     """
-    scale, unet, folder = check_weight(scale), unet_of(pipe), Path(folder)
+    from safetensors.torch import load_file
+
+    scale, unet, file = check_weight(scale), unet_of(pipe), _find_file(Path(folder))
     if getattr(unet, "peft_config", None):
         raise SdlabError("This pipeline has a LoRA already: leave its with block first, or load the pipeline anew.")
-    if not (folder / WEIGHTS).is_file():
-        raise SdlabError(f"There is no LoRA in {folder}: it would hold a {WEIGHTS}.")
-    verify_weights(folder)
-    _check_shapes(folder / WEIGHTS, unet)
     need("peft", of="A LoRA")
+    with readable(file, "LoRA"), quiet():
+        weights = load_file(file)
+        _check_shapes(pipe.lora_state_dict(dict(weights), unet_config=unet.config)[0], unet)
     try:
-        with quiet():
-            pipe.load_lora_weights(str(folder), weight_name=WEIGHTS, adapter_name="lora", local_files_only=True)
-        pipe.set_adapters("lora", scale)
+        with quiet(), readable(file, "LoRA"):
+            pipe.load_lora_weights(weights, adapter_name="lora")
+            pipe.set_adapters("lora", scale)
         yield pipe
     finally:
         pipe.unload_lora_weights()
 
 
-def lora_shapes(file: str | Path) -> dict[str, tuple[int, int]]:
-    """Return {module: (d_out, d_in)} of the weight matrices that the LoRA in a file was made for."""
-    from safetensors import safe_open
+def _find_file(path: Path) -> Path:
+    """Return the LoRA's file: ``path`` itself, or in that folder the one of diffusers' name, or the only one."""
+    if path.is_file() and path.suffix == ".safetensors":
+        return path
+    found = [path / WEIGHTS] if (path / WEIGHTS).is_file() else sorted(path.glob("*.safetensors"))
+    if len(found) > 1:
+        raise SdlabError(f"{path} holds {len(found)} safetensors files: give the path of the one that is the LoRA.")
+    if not found:
+        raise SdlabError(f"There is no LoRA in {path}: it would be a .safetensors file, in a folder {WEIGHTS}.")
+    return found[0]
 
-    shapes = {}
-    with safe_open(str(file), "pt") as stream:
-        for key in stream.keys():  # noqa: SIM118 (not a dictionary)
-            module, _, part = key.removeprefix("unet.").rpartition(".lora")
-            size = stream.get_slice(key).get_shape()
-            before = shapes.get(module, (0, 0))
-            down = part.startswith(("_A", ".down"))
-            shapes[module] = (before[0], size[1]) if down else (size[0], before[1])
+
+def lora_shapes(weights: dict | str | Path) -> dict[str, tuple[int, int]]:
+    """Return {module: (d_out, d_in)} of the weights of the U-Net that a LoRA (a file or its tensors) was made for."""
+    from safetensors.torch import load_file
+
+    weights, shapes = weights if isinstance(weights, dict) else load_file(weights), {}
+    for key, tensor in weights.items():
+        module, _, part = key.removeprefix("unet.").rpartition(".lora")
+        if module and not key.startswith("text_encoder"):
+            before, down = shapes.get(module, (0, 0)), part.startswith(("_A", ".down"))
+            shapes[module] = (before[0], tensor.shape[1]) if down else (tensor.shape[0], before[1])
     return shapes
 
 
-def _check_shapes(file, unet):
-    linear = {
-        name: tuple(module.weight.shape)
+def _check_shapes(weights: dict, unet) -> None:
+    if not any("lora" in key for key in weights):
+        raise SdlabError("This file holds no LoRA that diffusers can read.")
+    matrices = {
+        name: tuple(module.weight.shape[:2])
         for name, module in unet.named_modules()
-        if hasattr(module, "weight") and isinstance(module, torch.nn.Linear)
+        if isinstance(module, (torch.nn.Linear, torch.nn.Conv2d))
     }
-    check_fits(lora_shapes(file), linear, what="LoRA")
+    check_fits(lora_shapes(weights), matrices, what="LoRA")
 
 
 def check_fits(wanted: dict, found: dict, *, what: str) -> None:
