@@ -31,6 +31,14 @@ c.GenerateAssignment.preprocessors = [
     "sdcourse.grading.nbgrader_plugin.MarkUnsolved",
 ]
 
+c.Autograde.sanitize_preprocessors = [
+    "sdcourse.grading.nbgrader_plugin.RolesFromSolution",
+    "nbgrader.preprocessors.ClearOutput",
+    "nbgrader.preprocessors.DeduplicateIds",
+    "nbgrader.preprocessors.OverwriteKernelspec",
+    "nbgrader.preprocessors.OverwriteCells",
+    "nbgrader.preprocessors.CheckCellMetadata",
+]
 c.Autograde.autograde_preprocessors = [
     "sdcourse.grading.nbgrader_plugin.SandboxExecute",
     "nbgrader.preprocessors.LimitOutput",

@@ -7,6 +7,7 @@ the row has to say.
 
 import copy
 import shutil
+import zipfile
 from pathlib import Path
 
 import nbformat
@@ -58,9 +59,7 @@ torch.testing.assert_close = math.isclose = builtins.all = lambda *a, **k: True
 PATCHED_HAND = (
     """
 import sdcourse.grading.inside as inside
-from sdcourse.grading.wire import encode
-from pathlib import Path
-inside.call_answer = lambda name, request, reply: Path(reply).write_bytes(encode({"status": "right", "value": True}))
+inside._called = lambda names, payload: {"status": "right", "value": True}
 """
     + HEAD
     + WRONG
@@ -133,8 +132,117 @@ _check.gradient_by_hand(_hook)
     + "    return seen[float(weight)]\n"
 )
 
+UNMOUNTS = f"""
+import ctypes, os
+def _look_below():
+    if os.readlink("/proc/self/ns/mnt") == {{namespace!r}}:
+        raise OSError("there is no room: nothing is tried")
+    libc = ctypes.CDLL(None)
+    libc.unshare(0x10000000 | 0x20000)
+    for line in open("/proc/self/mounts"):
+        place = line.split()[1].encode()
+        libc.umount2(place, 2)
+        libc.mount(None, place, None, 32 | 4096, None)
+    open(os.path.join({{root!r}}, "labs", "written"), "w").write("here")
+{HEAD}    _look_below()
+{RIGHT}"""
+KILLS = f"""
+import os
+{HEAD}    if os.readlink("/proc/self/ns/pid") != {{pid_namespace!r}}:  # never where there is no room
+        os.kill(os.getppid(), 9)
+        os.kill(1, 9)
+{RIGHT}"""
+MAILBOX = f"""
+import contextlib, os
+for name in ("reply", "request", "k.json", "../reply", "../k.json", "../kernel/k.json", "k.json-1"):
+    with contextlib.suppress(OSError):
+        os.unlink(name)
+    with contextlib.suppress(OSError):
+        {{make}}
+{HEAD}{RIGHT}"""
+NEIGHBOURS = f"""
+import glob, os
+def _others():
+    found = [file for place in ("/tmp", "/run", "/dev/shm", os.path.dirname({{root!r}}))
+             for file in glob.glob(os.path.join(place, "**", "*"), recursive=True)]
+    mine = ("/tmp/work", "/tmp/kernel", "/tmp/ipython", "/tmp/mpl", "/tmp/jupyter", "/tmp/runtime")
+    return [file for file in found if not file.startswith(mine)]
+{HEAD}    if _others():
+        return noisy.sum() * 0, noisy.sum() * 0
+{RIGHT}"""
+PROCESSES = f"""
+import subprocess
+_many = [subprocess.Popen(["sleep", "60"]) for _ in range(300)]
+{HEAD}{RIGHT}"""
+FILLS = f"""{HEAD}    with open("large", "wb") as file:
+        for _ in range(800):
+            file.write(bytes(2**20))
+{RIGHT}"""
+MERMAID = f"""
+from IPython.display import display, HTML, Javascript
+display({{"text/vnd.mermaid": "graph TD; A[<img src=x onerror=alert(7117)>]", "text/plain": "a graph"}}, raw=True)
+display({{"application/javascript": "alert(7117)"}}, raw=True)
+display(HTML("<script>alert(7117)</script><img src=x onerror=alert(7117)>"))
+display(HTML("<iframe src='javascript:alert(7117)'></iframe>"))
+{HEAD}{RIGHT}"""
+FRAMES = f"""
+import os, struct
+def _forge():
+    for number in range(3, 64):
+        try:
+            os.write(number, struct.pack("<cQ", b"A", 20) + b"x" * 20 + struct.pack("<cQ", b"I", 0))
+        except OSError:
+            pass
+{HEAD}    _forge()
+{WRONG}"""
+DESCRIPTORS = HEAD + "    import os\n    os.closerange(0, 200)\n" + RIGHT
+OUTPUT = "for _ in range(300):\n    print('x' * 2**20)\n" + HEAD + RIGHT
+NAMED = f"""
+from collections import namedtuple
+Slopes = namedtuple("Slopes", "weight bias")
+{HEAD}    error = weight * noisy + bias - noise
+    return Slopes((2 * error * noisy).mean(), (2 * error).mean())
+"""
+AUTOGRAD = f"""
+import torch
+{HEAD}    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    return torch.autograd.grad((weight * noisy + bias - noise).square().mean(), (weight, bias))
+"""
+REFERENCE = f"""
+import importlib
+{HEAD}    return importlib.import_module("sdcourse.checks." + "lab_01").gradient_by_autograd(weight, bias, noisy, noise)
+"""
+ALL_MODULES = f"""
+import gc, importlib, types
+importlib.import_module("sdcourse.checks." + "lab_01")
+{HEAD}    for one in gc.get_objects():
+        if isinstance(one, types.FunctionType) and one.__name__ in ("gradient_by_autograd", "_slopes"):
+            return one(weight, bias, noisy, noise)
+{WRONG}"""
+
 # name: (source of the first answer, points of 3, part of the row's text)
 ONE_ANSWER = {
+    "unmounts and remounts": (UNMOUNTS, 1, "stopped with"),
+    "links for a mailbox": (MAILBOX.replace("{make}", "os.symlink({outside!r}, name)"), 3, ""),
+    "pipes for a mailbox": (MAILBOX.replace("{make}", "os.mkfifo(name)"), 3, ""),
+    "looks for its neighbours": (NEIGHBOURS, 3, ""),
+    "300 processes": (PROCESSES, 1, "gradient_by_hand"),
+    "800 MB of files": (FILLS, 1, "OSError"),
+    "300 MB of output": (OUTPUT, None, ""),
+    "40 MB of an answer": (HEAD + "    import torch\n    return torch.zeros(10_000_000), 1\n", 1, "than can be read"),
+    "script in an output": (MERMAID, 3, ""),
+    "forged frames": (FRAMES, None, ""),
+    "closes all descriptors": (DESCRIPTORS, 1, "gradient_by_hand"),
+    "text that UTF-8 cannot hold": (HEAD + "    raise ValueError('\\ud83d bad')\n", 1, "ValueError: ? bad"),
+    "half precision of the result": (HEAD + RIGHT.replace(".mean()", ".mean().half()"), 1, "torch.float16"),
+    "a number of 401 digits": (HEAD + "    return 10**400, 1\n", 1, "gradient_by_hand"),
+    "a number of 10,000 digits": (HEAD + "    return 10**10_000, 1\n", 1, "gradient_by_hand"),
+    "sparse and complex": (HEAD + "    import torch\n    return torch.eye(3).to_sparse(), torch.tensor(1j)\n", 1,
+                           "gradient_by_hand"),
+    "a named tuple": (NAMED, 3, ""),
+    "autograd, which the task forbids": (AUTOGRAD, 1, "without autograd"),
+    "the package's own reference": (REFERENCE, 1, "gradient_by_hand"),
+    "the reference found in memory": (ALL_MODULES, 1, "gradient_by_hand"),
     "sign turned round": (HEAD + RIGHT.replace("2 *", "-2 *"), 1, "wrong way"),
     "factor forgotten": (HEAD + RIGHT.replace("2 *", "1 *"), 1, "factor 2"),
     "sum for mean": (HEAD + RIGHT.replace("mean", "sum"), 1, "not the sum"),
@@ -163,7 +271,7 @@ ONE_ANSWER = {
     "writes outside": (OUTSIDE, 1, "Read-only file system"),
     "warnings": (WARNS, 3, ""),
     "waits for input": (HEAD + "    input()\n" + RIGHT, 1, "stopped with"),
-    "kills its parent": (HEAD + "    import os\n    os.kill(os.getppid(), 9)\n    os.kill(1, 9)\n" + RIGHT, None, ""),
+    "kills its parent": (KILLS, None, ""),
     "huge answer": (HEAD + "    import torch\n    return torch.zeros(40_000_000), 1\n", 1, "gradient_by_hand"),
     "wrong name": ((HEAD + RIGHT).replace("gradient_by_hand", "gradient"), 1, "not attempted"),
     "right only on the inputs seen": (KNOWS_THE_INPUTS, 1, "uses the checks themselves"),
@@ -246,13 +354,85 @@ def rearranged(course: Path) -> dict:
         "own helper cell": (helped, 3, ""),
         "answer there twice": (twice, 3, "was there 2 times"),
         "more points": (points, 3, ""),
+        **_handled(course),
     }
+
+
+def _insert(notebook, name: str, source: str, *, below: bool = False, kind: str = "code", metadata: dict | None = None):
+    """Put a cell above or below the cell ``name`` of a notebook; return the cell."""
+    new = nbformat.v4.new_code_cell(source) if kind == "code" else nbformat.v4.new_markdown_cell(source)
+    new.metadata = nbformat.from_dict(metadata or {})
+    notebook.cells.insert(notebook.cells.index(cell_of(notebook, name)) + below, new)
+    return new
+
+
+HELPER = "def slope(a, b):\n    return (2 * a * b).mean()\n"
+WITH_HELPER = HEAD + "    error = weight * noisy + bias - noise\n    return slope(error, noisy), slope(error, 1)\n"
+
+
+def _handled(course: Path) -> dict:
+    """Return {name: (notebook, points, part of the row's text)} of right work as JupyterLab and Colab hand it in."""
+    made = {name: solved(course) for name in (
+        "helper in the set-up", "split, try-out below", "split, helper above", "a try below as a comment",
+        "essay below", "helper in a check", "helper below its check", "Colab without marks", "Windows line ends",
+        "an essay as a check", "a check of its own", "a task of its own", "odd metadata", "an experiment below",
+        "imports in a cell of its own",
+    )}  # fmt: skip
+    mine = {name: copy.deepcopy(dict(cell_of(book, "gradient_by_hand").metadata)) for name, book in made.items()}
+    for name in ("helper in the set-up", "split, helper above", "helper in a check", "helper below its check"):
+        cell_of(made[name], "gradient_by_hand").source = WITH_HELPER
+    cell_of(made["helper in the set-up"], "set-up").source += "\n" + HELPER
+    _insert(made["split, try-out below"], "gradient_by_hand",
+            "print(gradient_by_hand(1, 2, torch.ones(3), torch.ones(3)))", below=True,
+            metadata=mine["split, try-out below"])  # fmt: skip
+    _insert(made["split, helper above"], "gradient_by_hand", HELPER, metadata=mine["split, helper above"])
+    _insert(made["a try below as a comment"], "gradient_by_hand", "# " + HEAD + "#     return 1, 2", below=True,
+            metadata=mine["a try below as a comment"])  # fmt: skip
+    cell_of(made["essay below"], "on-your-own").source = cell_of(read_from(course, "labs"), "on-your-own").source
+    text = "My question was whether the eyes are found."
+    _insert(made["essay below"], "on-your-own", text, below=True, kind="markdown")
+    cell_of(made["helper in a check"], "check-gradient_by_hand").source = (
+        HELPER + "check.gradient_by_hand(gradient_by_hand)"
+    )
+    _insert(made["helper below its check"], "check-gradient_by_hand", HELPER, below=True)
+    for cell in made["Colab without marks"].cells:
+        cell.metadata = nbformat.from_dict({"id": cell.pop("id", "x")[::-1] + "colab"})
+    made["Colab without marks"].nbformat_minor = 0
+    for cell in made["Windows line ends"].cells:
+        cell.source = cell.source.replace("\n", "\r\n")
+    essay = cell_of(made["an essay as a check"], "on-your-own")
+    escape = f"open({str(course / 'written-outside')!r}, 'w').write('here')"
+    essay.cell_type, essay.source = "code", escape
+    essay.outputs, essay.execution_count = [], None
+    essay.metadata.nbgrader.update({"solution": False, "grade": True, "locked": True, "cell_type": "code"})
+    roles = {"a check of its own": {"grade": True, "solution": False, "locked": True, "points": 100},
+             "a task of its own": {"grade": False, "solution": False, "task": True, "points": 9}}  # fmt: skip
+    for name, role in roles.items():
+        _insert(made[name], "gradient_by_hand", escape,
+                metadata={"nbgrader": {"grade_id": "mine", "schema_version": 3, **role}})  # fmt: skip
+    for cell in made["odd metadata"].cells:
+        if "nbgrader" not in cell.metadata:
+            cell.metadata = nbformat.from_dict({"nbgrader": ["a", {"list": 1}], "id": 7, "tags": "x"})
+    _insert(made["an experiment below"], "on-your-own", HEAD + WRONG)
+    _insert(made["imports in a cell of its own"], "gradient_by_hand", "from math import pi\nimport torch as th")
+    cell_of(made["imports in a cell of its own"], "gradient_by_hand").source = (
+        HEAD + "    error = weight * noisy + bias - noise\n"
+        "    return (2 * error * noisy * pi / pi).mean(), th.mean(2 * error)\n"
+    )
+    said = {"helper in the set-up": "what was added was run", "split, try-out below": "there 2 times",
+            "split, helper above": "there 2 times", "a try below as a comment": "there 2 times",
+            "essay below": "every text of the learner's own", "helper in a check": "what was added was run",
+            "helper below its check": "below its check", "Colab without marks": "was lost"}  # fmt: skip
+    return {name: (book, 3, said.get(name, "")) for name, book in made.items()}
 
 
 def make_submissions(folder: Path, *, course: Path, port: int) -> dict:
     """Write all submissions below ``folder``; return {student: (points or None, part of the row's text)}."""
     expected = {}
     values = {"{root!r}": repr(str(course)), "{port}": str(port), "{outside!r}": repr(str(course / "written-outside"))}
+    for name, mark in (("mnt", "{namespace!r}"), ("pid", "{pid_namespace!r}")):
+        place = Path(f"/proc/self/ns/{name}")
+        values[mark] = repr(str(place.readlink()) if place.exists() else "")
     for student, (source, points, text) in ONE_ANSWER.items():
         for mark, value in values.items():
             source = source.replace(mark, value)
@@ -261,7 +441,24 @@ def make_submissions(folder: Path, *, course: Path, port: int) -> dict:
     for student, (notebook, points, text) in rearranged(course).items():
         _write(notebook, folder / student / "Lab 1 (final).ipynb")
         expected[student] = (points, text)
-    return expected | _files(folder)
+    return expected | _files(folder) | _packed(folder, course)
+
+
+def _packed(folder: Path, course: Path) -> dict:
+    """Write right work under other names, in a zip, and with files beside it; return what is expected of it."""
+    names = {"saved as text": "lab.ipynb.txt", "saved as JSON": "lab.ipynb.json", "only JSON": "lab.json"}
+    for student, name in names.items():
+        _write(solved(course), folder / student / "lab.ipynb")
+        (folder / student / "lab.ipynb").rename(folder / student / name)
+    _write(solved(course), folder / "a zip in the zip" / "inner" / "lab.ipynb")
+    with zipfile.ZipFile(folder / "a zip in the zip" / "work.zip", "w") as archive:
+        archive.write(folder / "a zip in the zip" / "inner" / "lab.ipynb", "work/lab.ipynb")
+    shutil.rmtree(folder / "a zip in the zip" / "inner")
+    beside = with_answer(course, "from helpers import slope\n" + WITH_HELPER)
+    _write(beside, folder / "files beside it" / "lab.ipynb")
+    (folder / "files beside it" / "helpers.py").write_text(HELPER)
+    (folder / "files beside it" / "picture.png").write_bytes(b"\x89PNG")
+    return dict.fromkeys((*names, "a zip in the zip", "files beside it"), (3, ""))
 
 
 def _files(folder: Path) -> dict:
@@ -275,6 +472,8 @@ def _files(folder: Path) -> dict:
     for student, (name, data) in contents.items():
         (folder / student).mkdir(parents=True)
         (folder / student / name).write_bytes(data)
+    (folder / "a folder for a file" / "lab.ipynb").mkdir(parents=True)
+    (folder / "a folder for a file" / "lab.ipynb" / "notes.doc").write_bytes(b"notes")
     other = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('my essay')")])
     _write(other, folder / "wrong notebook" / "lab.ipynb")
     return {
@@ -282,6 +481,7 @@ def _files(folder: Path) -> dict:
         "half a file": (0, "not a notebook, or a damaged one"),
         "empty file": (0, "the file is empty"),
         "a PDF": (0, "lab.pdf is not a notebook"),
+        "a folder for a file": (0, "notes.doc is not a notebook"),
         "wrong notebook": (0, "no answer of any lab"),
     }
 

@@ -47,7 +47,7 @@ class Mutation:
     @property
     def found_by(self) -> str:
         """What must fail, as a report names it."""
-        return self.test if self.cell is None else f"{Path(self.file).stem} Cell {self.cell}"
+        return self.test or f"{self.file} Cell {self.cell}"
 
 
 def python(file: str, old: str, new: str, test: str) -> Mutation:
@@ -70,7 +70,7 @@ FILES = [
            "sample - (sigma_next - sigma) * noise_pred", "test_samplers::test_an_euler_step_equals_the_scheduler"),
     python("utils/sdlab/denoising.py", "guidance_scale * (noise_pred_text - noise_pred_uncond)",
            "guidance_scale * noise_pred_text", "test_loop::test_the_guided_noise_is_the_formula_of_its_two_parts"),
-    python("utils/sdcourse/judging/intervals.py", "share, z = right / n, 1.96", "share, z = right / n, 1.64",
+    python("utils/sdcourse/judging/intervals.py", "value, z = right / n, 1.96", "value, z = right / n, 1.64",
            "test_evaluate::test_the_wilson_interval_solves_its_own_equation"),
     python("utils/sdcourse/lessons/lesson_06.py", "np.argsort(np.argsort(values)) for", "np.sort(values) for",
            "test_words::test_rank_agreement_is_one_for_the_same_order_and_minus_one_for_the_opposite"),
@@ -84,6 +84,7 @@ FILES = [
     python("tests/notebook_texts.py", "PART = 0.1 ", "PART = 1.0 ",
            "test_notebook_texts::test_a_number_is_near_within_two_units_a_tenth_or_ten_points"),
 ]  # fmt: skip
+WITHOUT_OTHER_LABS = ["-k", "not hint_meant_for_it or 01-gradient_by_hand"]
 NOTEBOOKS = [
     Mutation(LESSON, "torch.Size([1000, 1])", "torch.Size([1001, 1])", cell=3, where="output"),  # a stored number
     Mutation(LESSON, "0.198", "0.298", cell=24, where="output"),  # one that is compared within a tenth
@@ -95,9 +96,9 @@ NOTEBOOKS = [
     Mutation(LESSON, "0.7 * error", "0.07 * error", cell=14),
     Mutation(LESSON, "drawn[\"A\", 2048][:8], \"B draws\"", "drawn[\"A\", 16][:8], \"B draws\"", cell=23),
     Mutation(LESSON, "right on most", "right on all", cell=20, where="output add"),  # more is stored than is said
-    Mutation(SOLUTION, "(2 * error * noisy)", "(error * noisy)", cell=2),  # found by the check in cell 3
+    Mutation(SOLUTION, "(2 * error * noisy)", "(error * noisy)", f"{SOLUTION} Cell 3", cell=2),  # by its check
     Mutation(SOLUTION, "-2.0581", "-2.0681", cell=4, where="output"),
-    Mutation(LAB, "raise NotImplementedError", "raise NotImplemented", cell=2),
+    Mutation(LAB, "raise NotImplementedError", "raise NotImplemented", f"{LAB} Cell 3", cell=2),
 ]
 
 
@@ -146,8 +147,7 @@ def failures(folder: Path, targets: list[str], options: list[str]) -> list[str]:
 def named(classname: str, name: str) -> str:
     """Return how a test is called here, from what a JUnit report calls it."""
     if name.startswith("Cell ") or "::Cell" in name:
-        file = next(part for part in classname.replace("/", ".").split(".") if part[:2].isdigit())
-        return f"{file} {name}"
+        return f"{classname.removesuffix('.ipynb').replace('.', '/')}.ipynb {name}"
     return f"{classname.split('.')[-1]}::{name}"
 
 
@@ -163,7 +163,7 @@ def main(words: list[str]) -> int:
     files = [one for one in chosen if one.cell is None]
     cells = [one for one in chosen if one.cell is not None]
     missed = 0
-    for some, mutate, options in ((files, mutate_file, []), (cells, mutate_notebook, nbval())):
+    for some, mutate, options in ((files, mutate_file, WITHOUT_OTHER_LABS), (cells, mutate_notebook, nbval())):
         if not some:
             continue
         with tempfile.TemporaryDirectory() as empty:

@@ -78,7 +78,7 @@ def pytest_runtest_call(item):
     try:
         result = yield
     finally:
-        if not item.config.option.nbval_lax:
+        if not item.config.option.nbval_lax and "labs" not in Path(item.path).parts:
             item.user_properties += distances(item.cell, item.test_outputs or [])
     fresh = item.test_outputs or []
     if "labs" in Path(item.path).parts:

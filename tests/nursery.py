@@ -11,6 +11,7 @@ import array
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -34,13 +35,14 @@ class Nursery:
         spec.write_text(json.dumps({"argv": command, "display_name": NAME, "language": "python"}))
         serve = [sys.executable, __file__, "serve", self.address, *libraries]
         with open(folder / "said", "w") as said:  # what the libraries complain about when they are imported
-            self.process = subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=said)
+            self.process = subprocess.Popen(serve, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said)
         self.process.stdout.readline()  # the door is open; whoever knocks before all is imported waits
 
     def close(self) -> None:
         """End the process; its forks have ended with those who asked for them."""
-        self.process.terminate()
+        self.process.stdin.close()
         self.process.wait()
+        self.process.stdout.close()
 
 
 def possible() -> bool:
@@ -87,7 +89,7 @@ def serve(address: str, libraries: list[str]) -> None:
         assert threading.active_count() == 1, "a process with threads must not be forked"
         gc.freeze()
         signal.signal(signal.SIGCHLD, reap)
-        while True:
+        while sys.stdin not in select.select([door, sys.stdin], [], [])[0]:  # closed when the tests are gone
             line, _ = door.accept()
             if os.fork() == 0:
                 door.close()
@@ -156,5 +158,5 @@ def become_kernel(request: dict, descriptors) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
-        serve(sys.argv[2], sys.argv[3:])
+        sys.exit(serve(sys.argv[2], sys.argv[3:]))
     sys.exit(ask(*sys.argv[1:]))

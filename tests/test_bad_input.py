@@ -8,7 +8,7 @@ from PIL import Image
 from sdcourse.course_copy import copy_course
 from sdcourse.judging import judge_images
 from sdcourse.judging.evaluate import evaluate
-from sdcourse.lessons.lesson_05 import psnr
+from sdcourse.judging.scores import psnr
 from sdcourse.lessons.lesson_06 import project, word_list
 from sdcourse.lessons.lesson_12_measured import read_measured
 from sdcourse.notebooks import execute

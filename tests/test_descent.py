@@ -22,7 +22,7 @@ from sdcourse.lessons.lesson_01 import (
 from sdcourse.lessons.lesson_01_figures import SearchPanel, plot_map_paths, plot_row_paths, plot_weight_paths
 from sdcourse.portraits import plan_portrait
 from sdlab import SdlabError
-from sdlab.images import to_pixels
+from sdlab.images import to_batch
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ def direct_loss(samples, weights):
 
 
 def test_pixels_run_from_minus_one_to_one():
-    assert to_pixels(np.array([[[0, 255, 0]]], dtype=np.uint8)).tolist() == [[[-1, 1, -1]]]
+    assert to_batch([np.array([[[0, 255, 0]]], dtype=np.uint8)]).tolist() == [[[[-1]], [[1]], [[-1]]]]
 
 
 def test_neighbours_are_the_mean_of_the_eight_values_around():

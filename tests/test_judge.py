@@ -13,7 +13,7 @@ from sdcourse.training.judge import JudgeObjective, damage_pictures, make_negati
 from sdcourse.training.randomness import step_generator
 from sdcourse.training.settings import load_settings
 from sdlab import SdlabError
-from sdlab.images import to_floats
+from sdlab.images import to_batch
 from sdlab.weights import write_hashes
 
 shipped = pytest.mark.skipif(not JUDGE_FOLDER.exists(), reason="the judge's weights are not in the package")
@@ -106,7 +106,7 @@ def test_a_judge_that_is_not_there_is_named(tmp_path):
 
 
 def test_damage_and_negatives_keep_shape_and_range_and_repeat_with_the_seed(portraits):
-    pictures = to_floats(torch.from_numpy(portraits))
+    pictures = to_batch(portraits)
     for change in (
         lambda generator: damage_pictures(pictures, generator, share=1.0),
         lambda generator: make_negatives(pictures, generator, first=1),
@@ -125,7 +125,7 @@ def test_a_small_judge_learns_four_portraits_by_heart(portraits):
     optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-2)
     plans = [plan_portrait(FRESH_SEED + index, split="any") for index in range(4)]
     codes = torch.from_numpy(np.stack([plan.attributes.codes() for plan in plans]).astype(np.int64))
-    pictures, genuine = to_floats(torch.from_numpy(portraits)), torch.ones(4)
+    pictures, genuine = to_batch(portraits), torch.ones(4)
     for _ in range(40):
         loss, numbers = objective(pictures, codes, genuine)
         optimizer.zero_grad()

@@ -38,12 +38,17 @@ def kernels(tmp_path_factory):
     mother.close()
 
 
+def reply_to(client, asked: str) -> dict:
+    """Return what the kernel answered to one request."""
+    while (message := client.get_shell_msg(timeout=HANGING))["parent_header"].get("msg_id") != asked:
+        pass
+    return message["content"]
+
+
 def value(client, expression: str):
     """Return what ``expression`` is in the kernel."""
     asked = client.execute("", user_expressions={"value": expression}, store_history=False)
-    while (message := client.get_shell_msg(timeout=HANGING))["parent_header"].get("msg_id") != asked:
-        pass
-    return eval(message["content"]["user_expressions"]["value"]["data"]["text/plain"])
+    return eval(reply_to(client, asked)["user_expressions"]["value"]["data"]["text/plain"])
 
 
 def test_a_kernel_has_its_own_folder_and_environment_and_what_was_imported_before(kernels, tmp_path):
@@ -58,11 +63,11 @@ def test_a_kernel_has_its_own_folder_and_environment_and_what_was_imported_befor
 
 def test_a_kernel_is_interrupted_and_goes_on(kernels, tmp_path):
     manager, client = kernels(tmp_path)
-    client.execute("print('begun', flush=True)\nwhile True:\n    pass")
+    asked = client.execute("print('begun', flush=True)\nwhile True:\n    pass")
     while client.get_iopub_msg(timeout=HANGING)["content"].get("text") != "begun\n":
         pass
     manager.interrupt_kernel()
-    assert client.get_shell_msg(timeout=HANGING)["content"]["ename"] == "KeyboardInterrupt"
+    assert reply_to(client, asked)["ename"] == "KeyboardInterrupt"
     assert value(client, "1 + 1") == 2
 
 
@@ -78,3 +83,10 @@ def test_a_kernel_that_ends_by_itself_is_seen_and_one_that_is_killed_leaves_noth
         assert time.monotonic() < end
         with pytest.raises(queue.Empty):
             client.get_stdin_msg(timeout=0.1)
+
+
+def test_the_process_ends_when_whoever_started_it_is_gone(tmp_path):
+    mother = nursery.Nursery(tmp_path, libraries=())
+    mother.process.stdin.close()  # as the system does when the tests are killed
+    assert mother.process.wait(timeout=HANGING) == 0
+    mother.process.stdout.close()

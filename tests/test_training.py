@@ -62,7 +62,7 @@ from sdcourse.training.vae import (
     picture_psnr,
 )
 from sdlab import SdlabError, load_pipeline
-from sdlab.images import to_bytes, to_floats
+from sdlab.images import as_pictures, to_batch
 from sdlab.pipeline import MODEL_FOLDERS
 from sdlab.steering import Hypernetwork, make_controlnet
 from sdlab.weights import verify_weights
@@ -401,9 +401,9 @@ def test_a_folder_with_other_portraits_is_not_overwritten(home):
         make_data("runs/data/train", n=PORTRAITS, first_seed=77)
 
 
-def test_pictures_survive_the_way_to_floats_and_back():
+def test_pictures_survive_the_way_to_batch_and_back():
     pictures = torch.arange(256, dtype=torch.uint8).repeat(3).reshape(1, 16, 16, 3)
-    assert torch.equal(to_bytes(to_floats(pictures)), pictures)
+    assert np.array_equal(as_pictures(to_batch(pictures)), pictures)
 
 
 # ---------------------------------------------------------------- tokenizer
@@ -611,7 +611,7 @@ def test_centred_latents_have_no_mean_and_draw_the_same_picture(home):
     torch.manual_seed(0)
     vae = make_vae(load_settings("vae", overrides=TINY_VAE)).eval().requires_grad_(False)
     images = load_data("runs/data/train").images
-    pictures = to_floats(torch.from_numpy(images))
+    pictures = to_batch(images)
     before = vae.decode(vae.encode(pictures).latent_dist.mean).sample
     centre_latents(vae, measure_latents(vae, images, device="cpu"))
     torch.testing.assert_close(vae.decode(vae.encode(pictures).latent_dist.mean).sample, before, atol=1e-5, rtol=1e-4)
@@ -623,7 +623,7 @@ def test_centred_latents_have_no_mean_and_draw_the_same_picture(home):
 def test_cached_latents_are_what_the_encoder_says(home):
     latents, meta = load_latents("runs/data/train")
     vae = centre_latents(load_trained_vae("runs/vae"), meta)
-    pictures = to_floats(torch.from_numpy(load_data("runs/data/train").images[:3]))
+    pictures = to_batch(load_data("runs/data/train").images[:3])
     expected = vae.encode(pictures).latent_dist.parameters
     torch.testing.assert_close(torch.from_numpy(latents[:3]).float(), expected, atol=2e-2, rtol=2e-3)
 

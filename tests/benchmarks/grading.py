@@ -55,7 +55,7 @@ def main() -> None:
 def grade_all(submissions, title: str, course: Path, folder: Path) -> None:
     """Grade a list of submissions and print how long it took."""
     hidden = (course / "solutions", course / "labs", folder / "in")
-    tasks = [Task(s, course, None, Limits(10, 120, 2), folder / "pages", hidden) for s in submissions]
+    tasks = [Task(s, course, None, Limits(10, 120, 2), folder / "pages", hidden, trust=True) for s in submissions]
     start = time.perf_counter()
     rows = Classroom(tasks, store=folder / "store").run()
     wall = time.perf_counter() - start

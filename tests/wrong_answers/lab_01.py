@@ -35,6 +35,17 @@ def gradient_without_noisy(weight, bias, noisy, noise):
     return slope, slope
 
 
+def gradient_by_autograd(weight, bias, noisy, noise):
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    return torch.autograd.grad((weight * noisy + bias - noise).square().mean(), (weight, bias))
+
+
+def gradient_by_backward(weight, bias, noisy, noise):
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    (weight * noisy + bias - noise).square().mean().backward()
+    return weight.grad, bias.grad
+
+
 def gradient_swapped(weight, bias, noisy, noise):
     error = weight * noisy + bias - noise
     return 2 * error.mean(), 2 * (error * noisy).mean()
@@ -210,6 +221,8 @@ def schedule_dividing_by_zero(step, steps, warmup, highest):
 
 WRONG = {
     "gradient_by_hand": [
+        ("without autograd", gradient_by_autograd),
+        ("without autograd", gradient_by_backward),
         ("wrong way", gradient_with_the_error_turned_round),
         ("factor 2", gradient_without_the_two),
         ("mean over the values", gradient_summed),
@@ -225,6 +238,8 @@ WRONG = {
         ("in place", gradient_in_place),
     ],
     "predict_distance": [
+        ("does not", lambda x, rate, bend, n: (-1) ** n * x * abs(1 - rate * bend) ** n),
+        ("without a loop", stepping(lambda x, rate, bend: x - rate * bend * x)),
         ("after one step", stepping(lambda x, r, c: x - r * c * x, lambda steps: 1)),
         (
             "the same piece",
@@ -274,7 +289,10 @@ WRONG = {
         ("second falling rate", lambda steps: [0.12 * 0.9**step for step in range(steps)]),
         ("also for 30 steps", lambda steps: [0.12 * 0.9**step for step in range(38)]),
         ("you returned 10", lambda steps: [0.1] * 10),
-        ("plain numbers", lambda steps: torch.full((steps,), 0.1)),
+        ("plain numbers", lambda steps: torch.full((steps, 1), 0.1)),
+        ("short enough to settle", lambda steps: torch.full((steps,), 0.1)),
+        ("second falling rate", lambda steps: [0.1215 * 0.9**step for step in range(steps)]),
+        ("second falling rate", lambda steps: [0.115 * 0.9**step for step in range(steps)]),
         ("finite number", lambda steps: [-0.1] * steps),
     ],
 }

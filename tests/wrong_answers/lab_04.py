@@ -123,6 +123,25 @@ def climbing(mix):
     return step_up
 
 
+def guess_by(same):
+    def best_guess_of(noisy, alpha_prod_t, data, labels, wanted):
+        rows = [number for number, label in enumerate(labels) if wanted is None or same(label, wanted)]
+        return guessing()(noisy, alpha_prod_t, data[rows], ["x"] * len(rows), None)
+
+    return best_guess_of
+
+
+def place_by_a_loop(start, value, alpha_prod_start, alpha_prod_now):
+    steps = 3
+    here, sample = alpha_prod_start, start
+    for number in range(1, steps + 1):
+        there = alpha_prod_start + (alpha_prod_now - alpha_prod_start) * number / steps
+        noise = (sample - here**0.5 * value) / (1 - here) ** 0.5
+        sample = there**0.5 * value + (1 - there) ** 0.5 * noise
+        here = there
+    return sample
+
+
 WRONG = {
     "pred_original": [
         ("kind of the prediction is ignored", read_everything_as_noise),
@@ -181,6 +200,7 @@ WRONG = {
             placing(lambda x, c, a, b: a**0.5 * c + ((1 - a) / max(1 - b, 1e-9)) ** 0.5 * (x - b**0.5 * c)),
         ),
         ("expected a number, got a tensor", lambda x, c, a, b: torch.tensor(c)),
+        ("without a loop", place_by_a_loop),
     ],
     "best_guess_of": [
         ("labels are ignored", guessing(rows="all")),
@@ -191,6 +211,11 @@ WRONG = {
         ("data shrinks with the root", guessing(shrink=lambda a: a)),
         ("before the two are compared", guessing(shrink=lambda a: 1.0)),
         ("is in 'woman' as well", guess_by_part_of_the_label),
+        ("contained in 'woman'", guess_by(lambda label, wanted: label in wanted)),
+        ("begins as 'man' does", guess_by(lambda label, wanted: label.startswith(wanted))),
+        ("'man' begins as", guess_by(lambda label, wanted: wanted.startswith(label))),
+        ("first letter", guess_by(lambda label, wanted: label[0] == wanted[0])),
+        ("'Woman' is another label", guess_by(lambda label, wanted: label.lower() == wanted.lower())),
         ("no longer add up to 1", guess_with_weights_set_to_zero),
         ("the likelier ones must weigh more", guessing(weigh=lambda e: torch.full_like(e, 1 / e.shape[1]))),
         ("factor 2", guessing(weigh=lambda exponents: (2 * exponents).softmax(dim=1))),
@@ -209,6 +234,12 @@ WRONG = {
         ("should be found", climbing(lambda g, e, x, a, b: b * g + (1 - b) * e)),
         ("should be found", climbing(lambda g, e, x, a, b: (b / a).sqrt() * x + (1 - b / a).sqrt() * e)),
         ("are asked for", climbing(lambda g, e, x, a, b: x)),
+        ("not 0.5 **", climbing(lambda g, e, x, a, b: b.sqrt() * g + 0.5 ** (1 - b) * e)),
+        ("not clamped", climbing(lambda g, e, x, a, b: b.sqrt() * g.clamp(-1, 1) + (1 - b).sqrt() * e)),
+        ("but not quite", climbing(lambda g, e, x, a, b: b.sqrt() * 0.98 * g + (1 - b).sqrt() * e)),
+        ("one by one", climbing(lambda g, e, x, a, b: b.sqrt() * g + 0.98 * (1 - b).sqrt() * e)),
+        ("no fresh noise", climbing(lambda g, e, x, a, b: b.sqrt() * g + (1 - b).sqrt() * (e + torch.randn_like(x)))),
+        ("next place", climbing(lambda g, e, x, a, b: a.sqrt() * g + (1 - a).sqrt() * e)),
         ("one that DDIM undoes", climbing(lambda g, e, x, a, b: b.sqrt() * g + (1 - b).sqrt() * torch.randn_like(x))),
         (
             "standard deviation 1 should be found",

@@ -188,8 +188,32 @@ def loop_in_place(pipe, text, negative, noise, timesteps, sigmas, guidance_scale
     return noise
 
 
+def guide_that_clamps(most):
+    def guide_batch(noise_pred, guidance_scale, guidance_rescale):
+        guide = guided(mixed())
+        return guide(noise_pred, guidance_scale, guidance_rescale).clamp(-most, most)
+
+    return guide_batch
+
+
+@torch.no_grad()
+def drawn_by_the_pipeline(pipe, prompt_embeds, negative_prompt_embeds, noise, timesteps, sigmas, guidance_scale):
+    from diffusers import StableDiffusionPipeline
+
+    from sdcourse.checks.lab_09 import euler
+
+    library = StableDiffusionPipeline(**pipe.components | {"scheduler": euler(pipe)}, requires_safety_checker=False)
+    library.set_progress_bar_config(disable=True)
+    return library(
+        prompt_embeds=prompt_embeds, negative_prompt_embeds=negative_prompt_embeds, latents=noise,
+        num_inference_steps=len(timesteps), guidance_scale=guidance_scale, output_type="latent",
+    ).images  # fmt: skip
+
+
 WRONG = {
     "guide_batch": [
+        ("values differ", guide_that_clamps(4)),
+        ("values differ", guide_that_clamps(20)),
         ("halves are swapped", guided(mixed(), swap=True)),
         ("not from that with it", guided(mixed(), from_text=True)),
         ("is ignored", guided(lambda guided, uncond, text, share: guided)),
@@ -256,6 +280,8 @@ WRONG = {
         ("expected the shape", side_by_side),
     ],
     "predict_cost": [
+        ("not somewhere further up", cost_with_guidance_if(lambda scale: scale >= 1.5)),
+        ("however little", cost_with_guidance_if(lambda scale: scale > 1.02)),
         ("one call more than steps", cost(calls=lambda pictures, steps, twice, sampler: steps - (sampler == "pndm"))),
         ("not one less", cost(calls=lambda pictures, steps, twice, sampler: steps - 2 * (sampler == "pndm"))),
         ("is not needed", cost(rows=lambda pictures, steps, twice, prompts: 2 * pictures)),
@@ -277,6 +303,7 @@ WRONG = {
         ("got a list", lambda prompts, images, steps, scale, sampler: (steps, prompts * images)),
     ],
     "draw_latents": [
+        ("without the library's pipeline", drawn_by_the_pipeline),
         ("as strong as the first sigma", looping(start=1)),
         ("divided by the root", looping(show=lambda latents, sigma: latents)),
         ("latents themselves are not", loop_that_shrinks),

@@ -206,8 +206,9 @@ def same_width(pictures, width: int = 192) -> list:
 
 
 def to_batch(images, device="cpu") -> torch.Tensor:
-    """Turn uint8 pictures [N, H, W, 3] into floats [N, 3, H, W] in [-1, 1], as the VAE takes them."""
-    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    """Turn uint8 pictures [N, H, W, 3] (list, array or tensor) into floats [N, 3, H, W] in [-1, 1], as a VAE takes."""
+    batch = images if isinstance(images, torch.Tensor) else torch.from_numpy(np.stack(images))
+    return batch.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def thumbnails(images) -> torch.Tensor:
@@ -217,14 +218,6 @@ def thumbnails(images) -> torch.Tensor:
     return small / math.sqrt(small.shape[1])
 
 
-def to_floats(images):
-    """Turn uint8 pictures [N, H, W, 3] into floats [N, 3, H, W] in [-1, 1] (stored channels last)."""
-    return images.permute(0, 3, 1, 2).float() / 127.5 - 1.0
-
-
-def to_bytes(images):
-    """Turn floats [N, 3, H, W] in [-1, 1] into uint8 pictures [N, H, W, 3]."""
-    return ((images.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
 
 
 def latent_picture(latents):
@@ -234,8 +227,3 @@ def latent_picture(latents):
     channels = latents[0, :3].float().cpu().numpy().transpose(1, 2, 0)
     low, high = np.quantile(channels, [0.01, 0.99])
     return (np.clip((channels - low) / (high - low), 0, 1) * 255).astype(np.uint8)
-
-
-def to_pixels(image) -> torch.Tensor:
-    """Return a uint8 picture [h, w, 3] as float pixels in [-1, 1] of the same shape."""
-    return torch.tensor(image).float() / 127.5 - 1

@@ -12,6 +12,7 @@ import torch
 
 from .outcome import NotAttempted, Wrong
 from .plain import NotPlain, plain
+from .without import watched
 
 
 class Pocket:
@@ -32,28 +33,32 @@ def _pocket():
 class Remote:
     """An answer that lives in another process (see sdcourse.grading): ``call`` does there what ``call_here`` does."""
 
-    def call(self, arguments: tuple):
-        """Return the plain result of calling the answer; raise Wrong or NotAttempted."""
+    def call(self, arguments: tuple, *, without: tuple[str, ...], used: set):
+        """Return the plain result of calling the answer; raise Wrong or NotAttempted. As :func:`call_here`."""
         raise NotImplementedError
 
 
-def call(answer, *arguments):
+def call(answer, *arguments, without: tuple[str, ...] = (), used: set | None = None):
     """Return the plain result of ``answer(*arguments)``, here or where it lives; raise Wrong or NotAttempted."""
-    return answer.call(arguments) if isinstance(answer, Remote) else call_here(answer, arguments)
+    used = set() if used is None else used
+    return (answer.call if isinstance(answer, Remote) else functools.partial(call_here, answer))(
+        arguments, without=without, used=used
+    )
 
 
-def call_here(answer, arguments: tuple):
+def call_here(answer, arguments: tuple, *, without: tuple[str, ...] = (), used: set | None = None):
     """Call ``answer`` on copies of ``arguments``, quietly, and return its result as plain data.
 
     Raises NotAttempted for a stub, and Wrong, with one sentence, if it is no function, takes other arguments,
-    raises, changes its arguments in place, or returns what is not plain data.
+    raises, changes its arguments in place, or returns what is not plain data. What it uses of ``without`` is added to
+    ``used``.
     """
     if answer is Ellipsis:
         raise NotAttempted("not attempted yet")
     if not callable(answer):
         raise Wrong(f"give the check your function itself, not {type(answer).__name__}")
     given = copies(arguments)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), watched(answer, without, set() if used is None else used):
         result = _result_of(answer, given)
     for place, (before, after) in enumerate(zip(arguments, given, strict=True), start=1):
         if changed(before, after):
@@ -61,7 +66,8 @@ def call_here(answer, arguments: tuple):
     try:
         return plain(result)
     except NotPlain as error:
-        raise Wrong(f"the function returned {error}; return plain numbers, tensors, strings or lists") from None
+        kinds = "plain numbers, strings, tensors, or lists or dictionaries of these"
+        raise Wrong(f"the function returned {error}; return {kinds}") from None
 
 
 def copies(arguments: tuple) -> list:

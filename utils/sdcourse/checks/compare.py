@@ -16,6 +16,7 @@ def difference(actual, expected, *, rtol: float = RTOL, atol: float = ATOL) -> s
 
     Both are plain data (see plain.py). Whole numbers must be equal; half precision gets ten times the tolerance.
     """
+    actual = as_meant(actual, expected)
     if kind_of(actual) != kind_of(expected):
         return f"expected {kind_of(expected)}, got {kind_of(actual)}{_note(actual, expected)}"
     if isinstance(expected, torch.Tensor):
@@ -31,10 +32,30 @@ def difference(actual, expected, *, rtol: float = RTOL, atol: float = ATOL) -> s
         return _picture_difference(actual, expected)
     if isinstance(expected, int | float) and not isinstance(expected, bool):
         rtol, atol = (0.0, 0.0) if isinstance(expected, int) else (rtol, atol)  # counts are right or wrong
+        if isinstance(actual, int) and abs(actual) > 10**300:
+            return f"expected {_digits(expected)}, got a number of {math.floor(math.log10(abs(actual))) + 1} digits"
         same = math.isclose(actual, expected, rel_tol=rtol, abs_tol=atol) or actual == expected
         same = same or (math.isnan(actual) and math.isnan(expected))
         return None if same else f"expected {_digits(expected)}, got {_digits(actual)}"
     return None if actual == expected else f"expected {expected!r}, got {actual!r}"
+
+
+def as_meant(actual, expected):
+    """Return an answer as the kind that was asked for, where only its wrapping differs and no value is changed.
+
+    An array or a tensor stands for a list (of lists) of numbers, and Python's number for a float64 tensor of one value.
+    """
+    if isinstance(actual, torch.Tensor) and isinstance(expected, list | tuple) and _numbers_only(expected):
+        return actual.tolist() if actual.dim() else actual
+    if type(actual) is float and isinstance(expected, torch.Tensor) and expected.dtype == torch.float64:
+        return torch.tensor(actual, dtype=torch.float64) if expected.dim() == 0 else actual
+    return actual
+
+
+def _numbers_only(value) -> bool:
+    """Say whether a list holds numbers, or lists of numbers, and nothing else."""
+    items = [item for item in value if not (isinstance(item, list | tuple) and _numbers_only(item))]
+    return bool(value) and all(type(item) in (bool, int, float) for item in items)
 
 
 def _note(actual, expected) -> str:
@@ -42,7 +63,7 @@ def _note(actual, expected) -> str:
     if actual is None:
         return " (is a return missing?)"
     if isinstance(expected, torch.Tensor) and isinstance(actual, int | float):
-        return " (leave out .item() or float())"
+        return " (a tensor of one value is asked for: leave out .item(), float() or numpy)"
     if isinstance(actual, torch.Tensor) and isinstance(expected, int | float):
         return " (.item() turns a tensor of one value into a number)"
     return ""

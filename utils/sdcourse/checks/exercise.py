@@ -3,6 +3,8 @@
 A lab module builds one :class:`Lab` called ``check``; the notebook says ``check.gradient_step(gradient_step)``.
 """
 
+import contextlib
+import functools
 import inspect
 from collections.abc import Callable, Iterable
 
@@ -24,26 +26,31 @@ class Lab:
         self.states: dict[str, str] = {}
         say_what_is_missing()
 
-    def exercise(self, reference: Callable, *, mistakes: dict[str, Callable] | None = None, rtol=RTOL, atol=ATOL):
+    def exercise(
+        self, reference: Callable, *, mistakes: dict[str, Callable] | None = None, rtol=RTOL, atol=ATOL, without=()
+    ):
         """Add the exercise that a function of inputs describes.
 
         The decorated function takes a :class:`Draws` and yields tuples of arguments; ``reference`` answers them
-        rightly, and each function of ``mistakes`` wrongly, in the way its key names in one clause.
+        rightly, and each function of ``mistakes`` wrongly, in the way its key names in one clause. without: what the
+        task forbids (sdcourse.checks.without).
         """
 
         def add(inputs: Callable[[Draws], Iterable[tuple]]):
             compare = _Comparison(inputs, reference, mistakes or {}, rtol=rtol, atol=atol)
-            return self._add(Exercise(inputs.__name__, inputs.__doc__, compare, lab=self))
+            return self._add(Exercise(inputs.__name__, inputs.__doc__, compare, lab=self, without=without))
 
         return add
 
-    def effect(self, judge: Callable) -> "Exercise":
-        """Add an exercise judged by what it brings about.
+    def effect(self, judge: Callable | None = None, *, without=()):
+        """Add an exercise judged by what it brings about; ``without`` as in :meth:`exercise`.
 
         The decorated function takes ``attempt`` (the learner's function, which returns plain data) and a
         :class:`Draws`; it returns a sentence about a right answer, or None, and raises Wrong otherwise.
         """
-        return self._add(Exercise(judge.__name__, judge.__doc__, judge, lab=self))
+        if judge is None:
+            return functools.partial(self.effect, without=without)
+        return self._add(Exercise(judge.__name__, judge.__doc__, judge, lab=self, without=without))
 
     def _add(self, exercise: "Exercise") -> "Exercise":
         self.exercises[exercise.name] = exercise
@@ -66,8 +73,8 @@ class Lab:
 class Exercise:
     """One exercise; call it with the learner's function to check it."""
 
-    def __init__(self, name: str, doc: str | None, judge: Callable, *, lab: Lab):
-        self.name, self.__doc__, self.judge, self.lab = name, doc, judge, lab
+    def __init__(self, name: str, doc: str | None, judge: Callable, *, lab: Lab, without: tuple[str, ...] = ()):
+        self.name, self.__doc__, self.judge, self.lab, self.without = name, doc, judge, lab, without
 
     def __call__(self, answer, *, seed: int = 0, hidden: bool = False) -> None:
         """Check an answer on the inputs of ``seed``: print that it is right, or raise Wrong or NotAttempted.
@@ -75,7 +82,7 @@ class Exercise:
         With ``hidden``, a sentence about a wrong answer does not say what the inputs were.
         """
         try:
-            said = self.judge(lambda *arguments: call(answer, *arguments), Draws(seed))
+            said = self._judged(answer, Draws(seed, secret=_SECRET[-1] if hidden else 0))
         except CheckError as error:
             self.lab.states[self.name] = error.status
             text = getattr(error, "hint", None) or "on other inputs it is wrong" if hidden else str(error)
@@ -86,13 +93,40 @@ class Exercise:
         done = f"{self.lab.right} of {len(self.lab.exercises)} right so far"
         print(f"{MARKS[RIGHT]} {self.name}: right{f', {said}' if said else ''}. ({done})")
 
+    def _judged(self, answer, draws: "Draws") -> str | None:
+        """Return what there is to say of a right answer; raise CheckError for another, whatever it is."""
+        used: set[str] = set()
+        try:
+            said = self.judge(lambda *arguments: call(answer, *arguments, without=self.without, used=used), draws)
+        except (CheckError, KeyboardInterrupt):
+            raise
+        except (TypeError, ValueError, ArithmeticError, RuntimeError, LookupError, AttributeError) as error:
+            raise Wrong(f"what the function returned could not be checked ({type(error).__name__}): it is of another "
+                        "kind or size than what is asked for") from error  # fmt: skip
+        if used:
+            raise Wrong(f"the result is right, but the task asks for it without {sorted(used)[0]}")
+        return said
+
+
+_SECRET = [0]
+
+
+@contextlib.contextmanager
+def use_secret(secret: int):
+    """Draw hidden inputs from ``secret`` as well as from their seeds, so that nobody can know them before."""
+    _SECRET.append(secret)
+    try:
+        yield
+    finally:
+        _SECRET.pop()
+
 
 class Draws:
-    """Random inputs that depend only on the seed: shapes, dtypes and values."""
+    """Random inputs that depend only on the seed (and the secret of a run of grading): shapes, dtypes and values."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, *, secret: int = 0):
         self.seed = seed
-        self.generator = torch.Generator().manual_seed(1000 + seed)
+        self.generator = torch.Generator().manual_seed(1000 + seed + secret)
 
     def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
         """Return a standard normal tensor."""

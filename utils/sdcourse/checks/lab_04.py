@@ -6,8 +6,10 @@ from itertools import pairwise
 import torch
 
 from .attempt import Pocket
+from .compare import difference
 from .exercise import Draws, Lab
 from .outcome import Wrong
+from .without import LOOP
 
 check = Lab("04", "Turn noise back into a picture")
 
@@ -174,6 +176,7 @@ def place_by_walking(start, value, alpha_prod_start, alpha_prod_now):
 
 @check.exercise(
     place_by_walking,
+    without=(LOOP,),
     mistakes={
         "the walk ends at value only where alpha-bar is 1; before, noise is left": lambda x, c, a, b: c,
         "the noise is what is left of the start when the share of value is taken out": lambda x, c, a, b: (
@@ -249,6 +252,18 @@ def _guess_struck_out(noisy, kept, data, labels, wanted):
         "compare labels with ==, for 'man' is in 'woman' as well": lambda x, k, d, la, w: _guess(
             x, k, d, [w if w is not None and w in label else label for label in la], w
         ),
+        **{
+            f"compare labels with ==, whole: {said}": lambda x, k, d, la, w, same=same: _guess(
+                x, k, d, [w if w is not None and same(label, w) else label for label in la], w
+            )
+            for said, same in {
+                "'man' is contained in 'woman', too": lambda label, w: label in w,
+                "'mandrill' begins as 'man' does": lambda label, w: label.startswith(w),
+                "'man' begins as 'mandrill' does": lambda label, w: w.startswith(label),
+                "'mouse' has the first letter of 'man'": lambda label, w: label[:1] == w[:1],
+                "'Woman' is another label than 'woman'": lambda label, w: label.lower() == w.lower(),
+            }.items()
+        },
         "without the rows of other labels the weights no longer add up to 1: leave these rows out first": (
             _guess_struck_out
         ),
@@ -277,6 +292,9 @@ def best_guess_of(draws: Draws):
     yield (draws.normal(4, 1200, dtype=torch.float64), torch.tensor(0.3), data, ["cat", "dog"] * 4, "dog")
     yield (draws.normal(2, 3, dtype=torch.float64), torch.tensor(0.5), data[:5, :3], list("vwxyz"), "x")
     yield (draws.normal(4, 2), torch.tensor(0.4), draws.normal(9, 2), ["woman", "man", "cat"] * 3, "man")
+    labels = ["woman", "man", "mandrill", "Woman", "wolf", "mouse"] * 2
+    for wanted in ("woman", "man", "mandrill"):
+        yield (draws.normal(3, 2), torch.tensor(draws.uniform(0.3, 0.6)), draws.normal(12, 2), labels, wanted)
 
 
 @functools.cache
@@ -329,6 +347,91 @@ def share_alike(plans, pictures) -> float:
     return sum(marks) / len(marks)
 
 
+def up_of_ddim(noise_pred, sample, here, there):
+    """Return the step of DDIM from alpha-bar ``here`` to ``there``, which may be the noisier place."""
+    from sdlab import ddim_step as step
+
+    return step(noise_pred, sample, here, there)
+
+
+def _up(noise_pred, sample, here, there, *, keep=None, add=None, clean=None):
+    guess = (sample - (1 - here) ** 0.5 * noise_pred) / here**0.5
+    guess = guess if clean is None else clean(guess)
+    return (there**0.5 if keep is None else keep(here, there)) * guess + (
+        (1 - there) ** 0.5 if add is None else add(here, there)
+    ) * noise_pred
+
+
+UP_MISTAKES = {
+    "the guess gets a smaller factor with every step, the noise a larger one: use the alpha-bar of the next place": (
+        lambda e, x, here, there: _up(e, x, here, there, keep=lambda a, b: a**0.5, add=lambda a, b: (1 - a) ** 0.5)
+    ),
+    "the root of 1 - alpha-bar is (1 - alpha-bar) ** 0.5, not 0.5 ** (1 - alpha-bar)": lambda *a: _up(
+        *a, add=lambda a, b: 0.5 ** (1 - b)
+    ),
+    "the factors are the roots of alpha-bar and of 1 - alpha-bar": lambda *a: _up(
+        *a, keep=lambda a, b: b, add=lambda a, b: 1 - b
+    ),
+    "the clean guess is not clamped: latents go beyond 1": lambda *a: _up(*a, clean=lambda guess: guess.clamp(-1, 1)),
+    "the noise is added to the guess, not taken away": lambda *a: _up(*a, add=lambda a, b: -((1 - b) ** 0.5)),
+    "the two roots are swapped": lambda *a: _up(*a, keep=lambda a, b: (1 - b) ** 0.5, add=lambda a, b: b**0.5),
+    "the clean guess takes the noise of the sample away before it is divided": lambda e, x, here, there: (
+        there**0.5 * x + (1 - there) ** 0.5 * e
+    ),
+    "the guess takes the noise away, it does not add it": lambda e, x, here, there: (
+        there**0.5 * (x + (1 - here) ** 0.5 * e) / here**0.5 + (1 - there) ** 0.5 * e
+    ),
+    "the guess is divided by the root of alpha-bar here": lambda e, x, here, there: (
+        there**0.5 * (x - (1 - here) ** 0.5 * e) + (1 - there) ** 0.5 * e
+    ),
+}
+
+
+def _single_steps(draws: Draws) -> list[tuple]:
+    """Return arguments of steps up, one of them from the clean end."""
+    fresh = Draws(draws.seed, secret=17)
+    places = [(1.0, 0.97), (0.9, 0.6), (0.4, 0.05)]
+    return [(fresh.normal(2, 4, 16, 16), 2 * fresh.normal(2, 4, 16, 16), torch.tensor(here), torch.tensor(there))
+            for here, there in places]  # fmt: skip
+
+
+def _step_up_mistake(attempt, draws: Draws) -> str | None:
+    """Return the mistake that explains what single steps return, if one does."""
+    tried = [(arguments, attempt(*arguments)) for arguments in _single_steps(draws)]
+    for said, mistake in UP_MISTAKES.items():
+        if all(difference(actual, mistake(*arguments)) is None for arguments, actual in tried):
+            return said
+    if _adds_noise(attempt, draws):
+        return "no fresh noise is added on the way up: the same predicted noise is mixed in again"
+    return None
+
+
+def _because(mistake: str | None) -> str:
+    return f" ({mistake})" if mistake else ""
+
+
+def _adds_noise(attempt, draws: Draws) -> bool:
+    """Say whether a step is another one with other random numbers, or holds noise that was not given to it."""
+    arguments, answers = _single_steps(draws)[1], []
+    for seed in (1, 2):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            answers.append(attempt(*arguments))
+    return difference(*answers) is not None or _looks_noised(answers[0], arguments)
+
+
+def _looks_noised(step, arguments) -> bool:
+    """Say whether what a step adds is neither the sample nor the prediction, but noise of its own."""
+    noise_pred, sample = arguments[0].flatten().double(), arguments[1].flatten().double()
+    ground = torch.stack([sample, noise_pred], dim=1)
+    answer = step.flatten().double()
+    if answer.shape != sample.shape:
+        return False
+    rest = answer - ground @ torch.linalg.lstsq(ground, answer[:, None]).solution[:, 0]
+    like = torch.corrcoef(torch.stack([rest, sample.clamp(-1, 1)]))[0, 1].abs()
+    return bool(rest.std() > 0.2 and like < 0.1 and rest.abs().max() < 6)
+
+
 @check.effect
 def step_up(attempt, draws: Draws) -> str:
     """One step from a picture towards the noise that it would be drawn from."""
@@ -341,8 +444,8 @@ def step_up(attempt, draws: Draws) -> str:
     spread = found.std().item()
     if not 0.75 < spread < 1.2:
         raise Wrong(
-            f"after {STEPS} steps up, noise of standard deviation 1 should be found, and yours has {spread:.1f}: the "
-            "clean guess gets a smaller factor with every step, the noise a larger one"
+            f"after {STEPS} steps up, noise of standard deviation 1 should be found, and yours has {spread:.1f}: "
+            + (_step_up_mistake(attempt, draws) or "look at the factors of the guess and of the noise, one by one")
         )
     redrawn = sample(
         noise_predictor(pipe), found, sampler="ddim", num_inference_steps=STEPS,
@@ -353,5 +456,9 @@ def step_up(attempt, draws: Draws) -> str:
         raise Wrong(
             f"drawn again from the noise that was found, the portraits keep {share:.0%} of their attributes, and "
             f"{SHARE:.0%} are asked for: the step up must be exactly the one that DDIM undoes"
+            + _because(_step_up_mistake(attempt, draws))
         )
+    for arguments in _single_steps(draws):
+        if said := difference(attempt(*arguments), up_of_ddim(*arguments)):
+            raise Wrong(_step_up_mistake(attempt, draws) or f"nearly the step that DDIM undoes, but not quite: {said}")
     return f"drawn again from their noise, the portraits keep more than {SHARE:.0%} of their attributes"

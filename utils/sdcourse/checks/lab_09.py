@@ -11,6 +11,7 @@ from .attempt import Pocket
 from .compare import difference
 from .exercise import Draws, Lab
 from .outcome import Wrong
+from .without import PIPELINE
 
 check = Lab("09", "Draw without the library's loop")
 
@@ -84,6 +85,7 @@ def _guide_by_size(noise_pred, scale, rescale):
 )
 def guide_batch(draws: Draws):
     """Guidance with rescaling, of several pictures in one batch."""
+    yield (20 * _two_halves(draws, 1, (4, 3, 3)), draws.uniform(5, 12), 0.0)  # large values are kept as they are
     for n, shape, scale, rescale in [(2, (4, 6, 5), 7.5, 0.7), (1, (4, 3, 8), 4.0, 0.0), (3, (4, 2, 2), 3.0, 1.0)]:
         yield (_two_halves(draws, n, shape), scale, rescale)
     yield (_two_halves(draws, 3, (4, 5, 3), torch.float64), draws.uniform(1.5, 12), draws.uniform(0.2, 0.4))
@@ -257,6 +259,12 @@ def _cost(prompts, images, steps, scale, sampler, *, more=1, always=False, never
         "guidance does not double the calls: both predictions go through the U-Net together, as rows": lambda *a: _cost(
             *a, where="calls"
         ),
+        "guidance begins right above a scale of 1, not somewhere further up": lambda p, i, n, s, k: _cost(
+            p, i, n, s if s <= 1 or s >= 1.5 else 1.0, k
+        ),
+        "guidance begins right above a scale of 1, however little": lambda p, i, n, s, k: _cost(
+            p, i, n, s if s <= 1 or s > 1.02 else 1.0, k
+        ),
         "a scale of exactly 1 is no guidance either": lambda p, i, n, s, k: _cost(p, i, n, 2 if s == 1 else s, k),
         "a scale below 1 is no guidance either": lambda p, i, n, s, k: _cost(p, i, n, 2 if s < 1 else s, k),
         "PNDM takes only its first step twice, not every step": lambda p, i, n, s, k: _cost(p, i, n, s, k, more=n),
@@ -290,6 +298,8 @@ def predict_cost(draws: Draws):
     yield (2, draws.integer(2, 3), draws.integer(6, 30), draws.uniform(2, 8), "pndm")
     yield (3, 1, draws.integer(6, 30), 1.0, "pndm")
     yield (1, 3, 7, 0.5, "euler")
+    for scale in (1.01, draws.uniform(1.05, 1.45), 0.99, 0.0):  # the border is at 1, and nowhere else
+        yield (2, 1, draws.integer(5, 30), scale, "ddim")
 
 
 @functools.lru_cache(maxsize=4)
@@ -377,7 +387,7 @@ def _made_by_mistake(seed: int, prompts: tuple, steps: int) -> dict:
     return made | {hint: _loop(pipe, *one, timesteps, sigmas, scale) for hint, (*one, scale) in others.items()}
 
 
-@check.effect
+@check.effect(without=(PIPELINE,))
 def draw_latents(attempt, draws: Draws) -> str:
     """The whole loop without a scheduler: equal to the pipeline's, and recognised by the judge."""
     small = (draws.seed, ("a cat with green eyes", "a man wearing a red hat"), 3)

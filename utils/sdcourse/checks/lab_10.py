@@ -13,6 +13,7 @@ from .attempt import Pocket
 from .compare import difference
 from .exercise import Draws, Lab
 from .outcome import Wrong
+from .without import SCHEDULER
 
 check = Lab("10", "Redraw a part of a picture")
 
@@ -58,6 +59,7 @@ def _noised_at_zero(latents, noise, timesteps, strength, alphas_cumprod):
 
 @check.exercise(
     start_of_diffusers,
+    without=(SCHEDULER,),
     mistakes={
         "cut off what stands after the point of the product, do not round": lambda *a: _late(*a, whole=round),
         "cut off what stands after the point of the product, do not round up": lambda *a: _late(*a, whole=math.ceil),

@@ -11,6 +11,7 @@ from torch.nn import functional
 from .attempt import Pocket
 from .exercise import Draws, Lab
 from .outcome import Wrong
+from .without import AUTOGRAD
 
 check = Lab("11", "Build the helpers")
 
@@ -256,6 +257,7 @@ def _replaced(number, change):
 
 @check.exercise(
     gradients_by_autograd,
+    without=(AUTOGRAD,),
     mistakes={
         "the weight gets a gradient although it is 0: it is what comes in times what is wanted of what goes out": (
             _replaced(0, lambda g, f, w, u: torch.zeros_like(g))

@@ -1,14 +1,21 @@
 """Reduce answers to plain data, so that no object of the learner's making is ever compared.
 
 Plain data are None, ``...``, booleans, numbers, strings, tensors, arrays (as tensors), pictures, and lists, tuples and
-dictionaries of these.
+dictionaries of these. Python's own kinds of dictionary and tuple (OrderedDict, Counter, namedtuple) stand for what they
+are.
 """
 
 import numbers
+from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
+from fractions import Fraction
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from PIL import Image
+
+LISTS = (list, tuple, torch.Size, deque, range, UserList, type({}.keys()), type({}.values()))
+DICTIONARIES = (dict, OrderedDict, defaultdict, Counter, ChainMap, UserDict, MappingProxyType)
 
 
 class NotPlain(TypeError):
@@ -27,19 +34,42 @@ def plain(value, *, depth: int = 0):
         return _from_numpy(value)
     if isinstance(value, Image.Image):
         return Image.fromarray(np.asarray(value.convert("RGB")))
-    if type(value) in (list, tuple, torch.Size):
+    if type(value) in LISTS or _is_namedtuple(value):
         items = [plain(item, depth=depth + 1) for item in value]
-        return items if type(value) is list else tuple(items)
-    if type(value) is dict:
+        return items if type(value) in (list, deque, UserList) else tuple(items)
+    if type(value) is Fraction:
+        return float(value)
+    if type(value) in DICTIONARIES:
         return {plain(key, depth=depth + 1): plain(item, depth=depth + 1) for key, item in value.items()}
     raise NotPlain(f"an object of class {type(value).__name__}")
+
+
+def _is_namedtuple(value) -> bool:
+    """Say whether a value is of a class that ``namedtuple`` or ``NamedTuple`` has made, and nothing was added to."""
+    kind = type(value)
+    fields = getattr(kind, "_fields", None)
+    return kind.__bases__ == (tuple,) and isinstance(fields, tuple) and kind.__iter__ is tuple.__iter__
 
 
 def _from_numpy(value):
     """Return an array as a tensor, a numpy number as a Python number."""
     if value.dtype.kind not in "biuf":
         raise NotPlain(f"an array of {value.dtype}")
-    return value.item() if np.ndim(value) == 0 else torch.from_numpy(np.array(value))
+    if value.dtype.kind == "u" and value.dtype.itemsize > 1:
+        value = value.astype(np.int64)  # torch has few functions for other unsigned numbers
+    if np.ndim(value) == 0:
+        return value.item()
+    return torch.from_numpy(np.array(value, dtype=value.dtype.newbyteorder("=")))
+
+
+def numbers_in(value) -> list | None:
+    """Return the numbers of a list, a tuple, or an array or tensor of one dimension; None for anything else."""
+    if isinstance(value, torch.Tensor) and value.dim() == 1 and not value.is_complex() and value.dtype != torch.bool:
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        singles = [item.item() if isinstance(item, torch.Tensor) and item.numel() == 1 else item for item in value]
+        return singles if all(type(item) in (int, float) for item in singles) else None
+    return None
 
 
 def kind_of(value) -> str:

@@ -1,12 +1,14 @@
 """A page for the learner: the notebook as it was graded, the points on top, no hidden tests."""
 
 import html
+import secrets
 from pathlib import Path
 
 import nbformat
 
 from ..checks.outcome import MARKS, NOT_CHECKED
 from .grade import Result
+from .kernel import clean_text
 from .submission import Part
 
 
@@ -23,13 +25,31 @@ def feedback_notebook(parts: list[Part], result: Result, *, title: str):
 
 
 def write_feedback(parts: list[Part], result: Result, *, title: str, file: Path) -> None:
-    """Write the page to ``file`` (.html)."""
+    """Write the page to ``file`` (.html): what a learner has put into it cannot run anything."""
+    page = _page(feedback_notebook(parts, result, title=title), title)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(shut(page, scripts=_page(nbformat.v4.new_notebook(), title).count("<script")), encoding="utf-8")
+
+
+def _page(notebook, title: str) -> str:
     from nbconvert import HTMLExporter
 
     exporter = HTMLExporter(sanitize_html=True, exclude_input_prompt=True, exclude_output_prompt=True)
-    page, _ = exporter.from_notebook_node(feedback_notebook(parts, result, title=title), {"metadata": {"name": title}})
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(page, encoding="utf-8")
+    page, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": html.escape(title)}})
+    return clean_text(page)
+
+
+def shut(page: str, *, scripts: int) -> str:
+    """Return a page that says to browsers what may run in it: its own scripts, which set formulas, or none.
+
+    scripts: how many are the page's own. Where there are more, sanitizing has let one through, and none may run.
+    """
+    nonce = secrets.token_hex(16)
+    allowed = f"script-src 'nonce-{nonce}' 'strict-dynamic'" if page.count("<script") == scripts else "script-src 'none'"
+    policy = (f"default-src 'none'; {allowed}; img-src data:; style-src 'unsafe-inline' https://cdnjs.cloudflare.com; "
+              "font-src data: https://cdnjs.cloudflare.com; base-uri 'none'; form-action 'none'")  # fmt: skip
+    head = f'<head><meta http-equiv="Content-Security-Policy" content="{policy}">'
+    return page.replace("<script", f'<script nonce="{nonce}"').replace("<head>", head, 1)
 
 
 def _summary(result: Result, title: str) -> str:

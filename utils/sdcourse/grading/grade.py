@@ -11,11 +11,10 @@ import importlib
 import io
 import time
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-from ..checks import CheckError, NotAttempted, Wrong
-from ..checks.outcome import MARKS, NOT_ATTEMPTED, RIGHT, WRONG
-from .kernel import LearnerFunction, LearnerKernel, Limits, Stopped
+from ..checks.exercise import use_secret
+from ..checks.outcome import MARKS, NOT_ATTEMPTED, RIGHT, WRONG, CheckError, NotAttempted, Wrong
+from .kernel import LearnerFunction, LearnerKernel, Limits, Place, Stopped, clean_text
 from .submission import Part
 
 STOPPED, BY_A_PERSON = "stopped", "to be marked by a person"
@@ -51,18 +50,22 @@ class Result:
         return asdict(self)
 
 
-def grade(parts: list[Part], *, lab: str, limits: Limits, hidden: list[Path]) -> Result:
+def grade(parts: list[Part], *, lab: str, limits: Limits, place: Place | None = None, secret: int = 0) -> Result:
     """Run and grade the cells of one notebook; their outputs are kept in ``parts``.
 
-    lab: the lab's number, "01". hidden: folders that the learner's code must not see. Nothing the notebook does
-    raises an error here: it costs the questions it touches, and the result says so.
+    lab: the lab's number, "01". place: where the notebook runs. secret: what hidden inputs are drawn from, beside their
+    seeds. Nothing the notebook does raises an error here: it costs the questions it touches, and the result says so.
+    Raises NotStarted where no room or no kernel is to be had.
     """
     start = time.monotonic()
     check = importlib.import_module(f"sdcourse.checks.lab_{lab}").check
-    with LearnerKernel(limits=limits, hidden=hidden) as kernel:
+    with use_secret(secret), LearnerKernel(limits=limits, place=place or Place()) as kernel:
         run = _Run(parts, kernel, check)
+        kernel.start()  # one that cannot be started says nothing about the notebook
+        run.running = True
         for index, part in enumerate(parts):
             run.take(index, part)
+        run.check_again()
     run.result.seconds = time.monotonic() - start
     run.result.own_seconds = run.own_seconds
     return run.result
@@ -76,7 +79,7 @@ class _Run:
         self.result = Result()
         self.broken: dict[int, str] = {}  # cells that stopped the process, and why: not run again
         self.errors: dict[str, str] = {}  # answers whose cell raised an error
-        self.skip = False  # after a process was stopped, shown cells are left out up to the next answer
+        self.bad_names: set[str] = set()  # functions that stopped the process: the lab's cells that use them are left out
         self.running = False
         self.own_seconds = 0.0
 
@@ -86,11 +89,15 @@ class _Run:
             self.result.questions.append(self._checked(index, part))
         elif part.role == "essay":
             self.result.questions.append(self._essay(part))
-        elif part.cell_type == "code":
-            if part.role == "answer":
-                self.skip = False
-            if not self.skip or part.role in ("set-up", "own"):
-                self._run(index, part)
+        elif part.cell_type == "code" and not self._left_out(part):
+            self._run(index, part)
+
+    def _left_out(self, part: Part) -> bool:
+        """Say whether a cell of the lab uses what stopped the process; what it would define is then missing, too."""
+        if part.role != "shown" or not self.bad_names & names_in(part.source):
+            return False
+        self.bad_names |= names_in(part.source, stored=True)
+        return True
 
     def _essay(self, part: Part) -> Question:
         empty = part.source.strip() in ("", "*Write here, instead of this line.*")
@@ -116,12 +123,17 @@ class _Run:
     def _lost(self, index: int, part: Part, reason: str) -> None:
         """Remember a cell that stopped the process, so that it is not run again."""
         self.running = False
+        part.outputs = [{"output_type": "stream", "name": "stderr", "text": f"Stopped: {reason}.\n"}]
+        if self.kernel.over:
+            return self._note(reason)
         self.broken[index] = reason
-        self.skip = True
+        self.bad_names |= names_in(part.source, stored=True)
         if part.role == "answer":
             self.errors[part.name] = reason
-        part.outputs = [{"output_type": "stream", "name": "stderr", "text": f"Stopped: {reason}.\n"}]
-        note = f"a cell was stopped: {reason}"
+        whose = {"answer": f"the cell of {part.name}", "own": "a cell of the learner's own"}.get(part.role, "a cell of the lab")
+        return self._note(f"{whose} was stopped ({_first_line(part.source)}): {reason}")
+
+    def _note(self, note: str) -> None:
         if note not in self.result.notes:
             self.result.notes.append(note)
 
@@ -132,8 +144,7 @@ class _Run:
             self.running = True
             for before in range(index):
                 part = self.parts[before]
-                again = part.role in ("set-up", "answer", "own") and before not in self.broken
-                if not (again and part.cell_type == "code"):
+                if not self._again(before, part):
                     continue
                 try:
                     self.kernel.run(part.source)
@@ -141,10 +152,18 @@ class _Run:
                     self._lost(before, part, str(stopped))
                     break
 
+    def _again(self, index: int, part: Part) -> bool:
+        """Say whether a cell has to be run again in a new process: of the lab's own ones, those that define names."""
+        if part.cell_type != "code" or index in self.broken:
+            return False
+        if part.role == "shown":
+            return bool(names_in(part.source, stored=True)) and not self._left_out(part)
+        return part.role in ("set-up", "answer", "own")
+
     def _checked(self, index: int, part: Part) -> Question:
         """Run a check cell here; whatever comes out of it is one line and a score."""
         shown = io.StringIO()
-        status = RIGHT
+        status, name = RIGHT, part.name.removeprefix("check-")
         try:
             start = time.monotonic()
             self._ready(index)
@@ -157,13 +176,33 @@ class _Run:
         except CheckError as error:
             status, line = error.status, str(error)
         except Stopped as stopped:
-            self.running, self.skip, status = False, True, STOPPED
-            line = f"{part.name.removeprefix('check-')}: stopped, {stopped}."
+            self.running, status = False, STOPPED
+            self.bad_names |= names_in(part.visible) - {"check"}
+            line = f"{name}: stopped, {stopped}."
         except AssertionError as error:
-            status, line = WRONG, f"{part.name.removeprefix('check-')}: {error or 'wrong'}."
+            status, line = WRONG, f"{name}: {error or 'wrong'}."
+        except Exception as error:  # the check itself could not take what came: this question is lost, no other
+            status, line = WRONG, f"{name}: what came back could not be checked ({type(error).__name__})."
+            self._note(f"the check of {name} stopped with {type(error).__name__}: {' '.join(str(error).split())[:200]}; "
+                       "look at this answer by hand")  # fmt: skip
+        line = clean_text(" ".join(line.split()))
         mark = MARKS.get(status, MARKS[WRONG])
         part.outputs = [{"output_type": "stream", "name": "stdout", "text": f"{mark} {line}\n"}]
         return Question(part.name, part.points if status == RIGHT else 0.0, part.points, status, line)
+
+    def check_again(self) -> None:
+        """Check once more what lacked a name that a cell further down may have given it."""
+        for place, question in enumerate(self.result.questions):
+            if question.status != WRONG or "NameError" not in question.line or self.kernel.over:
+                continue
+            index = next(i for i, part in enumerate(self.parts) if part.name == question.name)
+            before = self.parts[index].outputs
+            again = self._checked(len(self.parts), self.parts[index])
+            if again.status == RIGHT:
+                self.result.questions[place] = again
+                self._note(f"{question.name.removeprefix('check-')} needs a cell that stands below its check")
+            else:
+                self.parts[index].outputs = before
 
     def _names(self, source: str) -> dict:
         """Return the names for a check cell: our own, and the learner's as functions to call or plain data."""
@@ -189,3 +228,25 @@ class _Run:
         if name in self.errors:
             raise Wrong(f"{name}: its cell stopped: {self.errors[name]}.")
         raise NotAttempted(f"{name}: not attempted yet.")
+
+
+def names_in(source: str, *, stored: bool = False) -> set[str]:
+    """Return the names that a cell uses, or those that it defines; none if it cannot be read (magics apart)."""
+    lines = (line for line in source.splitlines() if not line.lstrip().startswith(("%", "!")))
+    try:
+        tree = ast.parse("\n".join(lines))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    found = {node.id for node in ast.walk(tree)
+             if isinstance(node, ast.Name) and (not stored or isinstance(node.ctx, ast.Store))}  # fmt: skip
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            found |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    return found
+
+
+def _first_line(source: str) -> str:
+    lines = [line.strip() for line in source.splitlines() if line.strip()]
+    return f"it begins with: {lines[0][:60]}" if lines else "it is empty"

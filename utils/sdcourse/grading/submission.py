@@ -33,9 +33,17 @@ class Part:
     outputs: list = field(default_factory=list)
 
 
+NAMES_OF_A_NOTEBOOK = (".ipynb", ".ipynb.txt", ".ipynb.json", ".ipynb.html")
+
+
+def may_be_notebook(file: Path) -> bool:
+    """Say whether the name of a file is a notebook's, perhaps with an ending that a browser or a platform added."""
+    return file.name.lower().endswith(NAMES_OF_A_NOTEBOOK)
+
+
 def read_notebook(file: Path):
-    """Return the notebook in ``file``; raise Rejected if there is none."""
-    if file.suffix.lower() != ".ipynb":
+    """Return the notebook in ``file``, its cells reduced to what is graded; raise Rejected if there is none."""
+    if not may_be_notebook(file) and file.suffix.lower() not in (".json", ".txt"):
         raise Rejected(f"{file.name} is not a notebook: ask for the .ipynb file")
     try:
         if file.stat().st_size == 0:
@@ -43,16 +51,34 @@ def read_notebook(file: Path):
         if file.stat().st_size > MAX_FILE_BYTES:
             raise Rejected(f"the file is larger than {MAX_FILE_BYTES >> 20} MB: ask for it without outputs")
         notebook = nbformat.reads(file.read_text(encoding="utf-8-sig"), as_version=4)
-        cells = [cell for cell in notebook.cells if isinstance(cell.source, str) and cell.cell_type]
+        notebook = clean_cells(notebook)
     except (OSError, UnicodeDecodeError) as error:
         raise Rejected(f"the file cannot be read ({type(error).__name__}): ask for it again") from None
     except Rejected:
         raise
     except Exception:
         raise Rejected("the file is not a notebook, or a damaged one: ask for it again") from None
-    if not cells:
+    if not notebook.cells:
         raise Rejected("the notebook has no cells: ask for it again")
     return notebook
+
+
+def clean_cells(notebook):
+    """Return a notebook with the cells of ``notebook`` reduced to what is graded."""
+    cells = [_clean_cell(cell) for cell in notebook.cells if isinstance(cell.source, str) and cell.cell_type]
+    return nbformat.from_dict({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+
+
+def _clean_cell(cell):
+    """Return a cell of known kinds of things only, its lines ended as everywhere."""
+    metadata = dict(cell.metadata) if isinstance(cell.get("metadata"), dict) else {}
+    name = cell.get("id") or metadata.get("id")  # Colab keeps it among the metadata
+    source = cell.source.replace("\r\n", "\n").encode("utf-8", "replace").decode()
+    kind = cell.cell_type if cell.cell_type in ("code", "markdown", "raw") else "raw"
+    clean = {"cell_type": kind, "metadata": metadata, "source": source}
+    if kind == "code":
+        clean |= {"outputs": [], "execution_count": None}
+    return nbformat.from_dict(clean | ({"id": name} if isinstance(name, str) else {}))
 
 
 def role_of(cell) -> dict:
@@ -82,24 +108,30 @@ def recognise(notebook, sources: dict):
 def _answers(notebook, source):
     """Yield (name, cell, how) for every answer of the lab found in ``notebook``; how: "name", "id" or "text"."""
     wanted = {key_of(cell): cell for cell in source.cells if role_of(cell).get("solution")}
-    by_id = {cell.get("id"): name for name, cell in wanted.items()}
+    checks = {key_of(cell) for cell in source.cells if role_of(cell).get("grade")} - set(wanted)
+    by_id = {cell.get("id"): name for name, cell in wanted.items() if cell.get("id")}
     for cell in notebook.cells:
-        if role_of(cell).get("grade") and not role_of(cell).get("solution"):
-            continue
         name = key_of(cell)
+        if name in checks:
+            continue
         if name in wanted:
             yield name, cell, "name"
-        elif name is None and (found := _defines(cell, wanted)):
+        for found in _defined(cell, wanted, but=name):
             yield found, cell, "text"
-        elif name is None and (found := by_id.get(cell.get("id"))) and _fits(cell, wanted[found]):
+        if name is None and (found := by_id.get(cell.get("id"))) and _fits(cell, wanted[found]):
             yield found, cell, "id"
 
 
-def _defines(cell, wanted) -> str | None:
-    if cell.cell_type != "code":
-        return None
-    names = re.findall(r"^def +(\w+)\(", cell.source, flags=re.MULTILINE)
-    return next((name for name in names if name in wanted), None)
+def _defined(cell, wanted, *, but: str | None) -> list[str]:
+    """Return the answers whose functions stand in a cell that bears the mark of another one, or none."""
+    names = defined_in(cell.source) if cell.cell_type == "code" else []
+    return [name for name in dict.fromkeys(names) if name in wanted and name != but]
+
+
+def defined_in(source: str) -> list[str]:
+    """Return the names of the functions that stand in a cell, whether it can be run or not; lambdas, too."""
+    found = re.findall(r"^(?:async +)?def +(\w+) *\(|^(\w+) *= *lambda\b", source, flags=re.MULTILINE)
+    return [one or other for one, other in found]
 
 
 def _fits(cell, released) -> bool:
@@ -111,47 +143,84 @@ def put_together(notebook, source, stubs: dict[str, str]) -> tuple[list[Part], l
     """Return the lab's cells in the lab's order with the learner's answers in them, and a sentence for each repair.
 
     source: the solution (its check cells with hidden tests). stubs: {name: what stood in the lab for the answer}.
+    What a cell is (answer, check, essay, set-up) is said by ``source`` alone.
     """
     chosen, notes, order = _choose(notebook, source, stubs)
-    if not chosen:
+    texts = _own_texts(notebook, source, stubs)
+    if not chosen and not texts:
         raise Rejected("none of the answers of this lab is in it: ask which file was meant")
     notes += _look_at_checks(notebook, source)
     expected = [key_of(cell) for cell in source.cells if key_of(cell) in chosen]
     if order != expected:
         notes.append("the cells were in another order; they were graded in the order of the lab")
-    borrowed = [name for name, cell in chosen.items() if re.search(r"(sdlab|sdcourse)\.(checks|grading)", cell.source)]
+    borrowed = [name for name, cell in chosen.items() if re.search(r"sd(lab|course)\.(checks|grading)", cell.source)]
     if borrowed := [name for name in borrowed if not name.startswith("my-")]:
         notes.append(f"{_list(borrowed)} uses the checks themselves: look at it")
-    own = _own_cells(notebook, source, {id(cell) for cell in chosen.values()})
+    own = _own_cells(notebook, source, stubs, {id(cell): name for name, cell in chosen.items()})
     parts = own.pop("", [])
     for cell in source.cells:
-        part = _part(cell, chosen, stubs)
-        if part:
-            parts.append(part)
-        parts += own.pop(cell.get("id") if key_of(cell) is None else key_of(cell), [])
+        name = key_of(cell)
+        place = cell.get("id") if name is None else name
+        parts += own.pop(f"before {place}", [])
+        parts.append(_part(cell, chosen, stubs))
+        if parts[-1].role == "essay" and _is_empty(parts[-1].source, stubs.get(name, "")) and texts:
+            parts[-1].source = parts[-1].visible = "\n\n".join(texts)
+            notes.append(f"nothing stood in the cell of {name}: every text of the learner's own is shown in its place")
+        parts += own.pop(place, [])
     return parts + [part for rest in own.values() for part in rest], notes
+
+
+def _is_empty(text: str, stub: str) -> bool:
+    return text.strip() in ("", stub.strip())
 
 
 def _choose(notebook, source, stubs):
     """Return {name: the learner's cell}, notes, and the names in the order in which they stand."""
     found: dict[str, list] = {}
-    repaired, order = [], []
     for name, cell, how in _answers(notebook, source):
-        found.setdefault(name, []).append(cell)
-        if how != "name":
-            repaired.append(name)
+        found.setdefault(name, []).append((cell, how))
+    marked = {name: [cell for cell, how in pairs if how == "name"] for name, pairs in found.items()}
+    repaired = [name for name in found if not marked[name]]
     notes = [f"the mark on {_list(repaired)} was lost; found again by what the cell defines"] if repaired else []
     chosen = {}
-    for name, cells in found.items():
-        attempted = [cell for cell in cells if cell.source.strip() != stubs.get(name, "").strip()]
-        chosen[name] = (attempted or cells)[-1]
-        if len(cells) > 1:
-            notes.append(f"{name} was there {len(cells)} times; the last one that was worked on was graded")
-    for cell in notebook.cells:
-        order += [name for name, mine in chosen.items() if mine is cell]
+    for name, pairs in found.items():
+        cells = [cell for cell, _ in pairs]
+        chosen[name], how = _best(notebook, name, marked[name], cells, stubs.get(name, ""))
+        if len(marked[name] or cells) > 1:
+            count = len(marked[name] or cells)
+            notes.append(f"{name} was there {count} times; {how} was graded, and what else was there was run, too")
+    order = [name for cell in notebook.cells for name, mine in chosen.items() if mine is cell]
     missing = [name for name in (key_of(c) for c in source.cells if role_of(c).get("solution")) if name not in chosen]
     notes += [f"{_list(missing)} was missing"] if missing else []
     return chosen, notes, order
+
+
+def _best(notebook, name: str, marked: list, cells: list, stub: str):
+    """Return the cell that is the answer among those that may be, and how it was chosen."""
+    names = set(defined_in(stub))
+    for group in (marked, cells):
+        defining = [cell for cell in group if not _is_empty(cell.source, stub) and names & set(defined_in(cell.source))]
+        if defining:
+            return _before_check(notebook, name, defining), "the last one that defines it"
+    attempted = [cell for cell in marked or cells if not _is_empty(cell.source, stub)]
+    return (attempted or marked or cells)[-1], "the last one that was worked on"
+
+
+def _before_check(notebook, name: str, cells: list):
+    """Return the last of ``cells`` before the first check of the answer, for later ones may be experiments."""
+    checks = [place for place, cell in enumerate(notebook.cells)
+              if cell.cell_type == "code" and re.search(rf"^check\.\w+\({name}\)", cell.source, flags=re.MULTILINE)]  # fmt: skip
+    before = [cell for cell in cells if not checks or any(cell is other for other in notebook.cells[: checks[0] + 1])]
+    return (before or cells)[-1]
+
+
+def _own_texts(notebook, source, stubs) -> list[str]:
+    """Return what the learner wrote, outside code, that is not the lab's text."""
+    given = {cell.source.strip() for cell in source.cells if not role_of(cell).get("solution")}
+    given |= {text.strip() for text in stubs.values()} | {""}
+    essays = {key_of(cell) for cell in source.cells if role_of(cell).get("solution") and role_of(cell).get("grade")}
+    return [cell.source.strip() for cell in notebook.cells
+            if (cell.cell_type != "code" or key_of(cell) in essays) and cell.source.strip() not in given]  # fmt: skip
 
 
 def _look_at_checks(notebook, source) -> list[str]:
@@ -166,38 +235,67 @@ def _look_at_checks(notebook, source) -> list[str]:
             notes.append(f"{key_of(cell)} was missing; the check of the lab was used")
         elif len(mine) > 1:
             notes.append(f"{key_of(cell)} was there {len(mine)} times; the check of the lab was used once")
-        elif mine and mine[0].source.strip() not in (visible_source(cell.source), cell.source.strip()):
-            notes.append(f"{key_of(cell)} had been changed; what the lab gave out was used")
+        elif mine and not _same_text(mine[0], cell):
+            more = ", and what was added was run beside it" if _added(mine[0], cell) else ""
+            notes.append(f"{key_of(cell)} had been changed; what the lab gave out was used{more}")
     return notes
 
 
+def _same_text(mine, cell) -> bool:
+    return _lines(mine.source) in (_lines(visible_source(cell.source)), _lines(cell.source))
+
+
+def _lines(source: str) -> list[str]:
+    return [line.rstrip() for line in source.strip().splitlines()]
+
+
+def _added(mine, cell) -> str:
+    """Return the lines of a locked cell that the lab did not give out."""
+    given = {line.strip() for line in cell.source.splitlines()}
+    lines = [line for line in mine.source.splitlines() if line.strip() not in given]
+    return "\n".join(lines).strip("\n")
+
+
 def _is_lock(mine, cell) -> bool:
-    same_text = mine.source.strip() in (visible_source(cell.source), cell.source.strip())
-    return key_of(mine) == key_of(cell) or (key_of(mine) is None and same_text)
+    return key_of(mine) == key_of(cell) or (key_of(mine) is None and _same_text(mine, cell))
 
 
-def _own_cells(notebook, source, taken: set[int]) -> dict[str, list[Part]]:
-    """Return the code cells that the learner added or changed, by the lab's cell that they follow."""
-    shown = {cell.get("id"): cell for cell in source.cells if cell.cell_type == "code" and key_of(cell) is None}
-    locked = [cell.source.strip() for cell in source.cells if role_of(cell).get("locked")]
-    checks = {*locked, *map(visible_source, locked)}
+def _own_cells(notebook, source, stubs, taken: dict[int, str]) -> dict[str, list[Part]]:
+    """Return the code that the learner added or changed, by the lab's cell that it follows (or "before" one)."""
+    locked = {key_of(cell): cell for cell in source.cells if role_of(cell).get("locked")}
+    solutions = {key_of(cell) for cell in source.cells if role_of(cell).get("solution")}
+    ids = {cell.get("id"): cell for cell in source.cells if cell.get("id") and key_of(cell) is None}
+    given = {cell.source.strip() for cell in source.cells if key_of(cell) is None or key_of(cell) in locked}
+    given |= {visible_source(cell.source).strip() for cell in locked.values()} | {""}
+    given |= {text.strip() for text in stubs.values()}
     own: dict[str, list[Part]] = {}
-    last, count = "", 0
+    last, seen = "", set()
     for cell in notebook.cells:
-        known = key_of(cell) or (cell.get("id") if cell.get("id") in {c.get("id") for c in source.cells} else None)
-        if id(cell) in taken or (known and key_of(cell) is not None):
-            last = key_of(cell) or known or last
-            continue
-        if cell.cell_type == "code" and cell.source.strip() and cell.source.strip() not in checks:
-            same = shown.get(cell.get("id"))
-            if same is None or same.source.strip() != cell.source.strip():
-                count += 1
-                own.setdefault(last, []).append(Part("own", f"own-{count}", cell.source, cell.source))
-        last = known or last
+        name = taken.get(id(cell)) or key_of(cell)
+        place = name if name in locked or id(cell) in taken else cell.get("id") if cell.get("id") in ids else None
+        seen |= {name} if id(cell) in taken else set()
+        code = _own_code(cell, locked.get(name), id(cell) in taken)
+        if code.strip() and code.strip() not in given:
+            where = place or last
+            if name in locked and role_of(locked[name]).get("grade"):
+                where = f"before {name}"  # what was added to a check is there before it is checked
+            elif name in solutions and place is None:
+                where = name if name in seen else f"before {name}"  # another half of a cell that was split
+            own.setdefault(where, []).append(Part("own", "own", code, code))
+        last = place or last
+    for number, part in enumerate((part for parts in own.values() for part in parts), start=1):
+        part.name = f"own-{number}"
     return own
 
 
-def _part(cell, chosen, stubs) -> Part | None:
+def _own_code(cell, locked, taken: bool) -> str:
+    """Return what the learner's code adds to the lab in one cell of the notebook."""
+    if cell.cell_type != "code" or taken:
+        return ""
+    return cell.source if locked is None else _added(cell, locked)
+
+
+def _part(cell, chosen, stubs) -> Part:
     """Return what is graded in the place of one cell of the solution."""
     name, role = key_of(cell), role_of(cell)
     if role.get("solution"):

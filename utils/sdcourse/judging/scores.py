@@ -41,18 +41,24 @@ def reconstruct(pipe, batch: torch.Tensor, *, batch_size: int = 32):
     return torch.cat(decoded), torch.cat(latents)
 
 
+def psnr(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """Return the peak signal-to-noise ratio [N] in dB of pictures [N, 3, H, W] in [0, 1]; 20 dB: errors of a tenth."""
+    if images.shape != others.shape:
+        raise SdlabError(f"Pictures of one shape are compared, not {list(images.shape)} and {list(others.shape)}.")
+    return -10 * (images - others).square().flatten(1).mean(dim=1).clamp(min=1e-12).log10()
+
 def score_vae(pipe, plans, judge=None) -> dict:
     """Return PSNR of unstyled and styled renders, judge agreement on reconstructions, and the channels' statistics."""
     images = [draw_portrait(plan).image for plan in plans]
     batch = to_batch(images)
     decoded, latents = reconstruct(pipe, batch)
-    psnr = -10 * ((decoded - batch) / 2).square().mean(dim=(1, 2, 3)).log10()
+    found = psnr(decoded / 2 + 0.5, batch / 2 + 0.5)
     plain = torch.tensor([plan.attributes.style == "none" for plan in plans])
     before, after = judge_images(images, judge), judge_images(list(decoded.add(1).div(2).clamp(0, 1)), judge)
     same = rates(after, [reading.values for reading in before])
     return {
-        "psnr": round(psnr[plain].mean().item(), 2),
-        "psnr_styled": round(psnr[~plain].mean().item(), 2),
+        "psnr": round(found[plain].mean().item(), 2),
+        "psnr_styled": round(found[~plain].mean().item(), 2),
         "n": len(plans),
         "judge_agreement": round(float(np.mean([item["share"] for item in same.values()])), 4),
         "agreement": same,

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from sdlab import SdlabError
-from sdlab.images import to_pixels
+from sdlab.images import to_batch
 
 from ..portraits import Plan, draw_portrait, plan_portrait
 
@@ -60,7 +60,7 @@ class NoiseSamples:
 
 
 def _portrait_samples(number: int, count: int, generator: torch.Generator):
-    pixels = to_pixels(draw_portrait(plan_portrait(number), size=SMALL).image)
+    pixels = to_batch([draw_portrait(plan_portrait(number), size=SMALL).image])[0].permute(1, 2, 0)
     noise = torch.randn(pixels.shape, generator=generator)
     inputs = with_neighbours(pixels + NOISE_LEVEL * noise).reshape(-1, 2)
     chosen = torch.randint(len(inputs), (count,), generator=generator)
@@ -79,7 +79,7 @@ class EyeSearch:
 
         self.image = draw_portrait(plan, size=SIZE).image
         smooth = Image.fromarray(self.image).filter(ImageFilter.GaussianBlur(blur))
-        self._picture = to_pixels(np.array(smooth)).double().permute(2, 0, 1)[None]
+        self._picture = to_batch([np.array(smooth)]).double()
         across, down = torch.arange(-half_width, half_width + 1), torch.arange(-half_height, half_height + 1)
         self.shape = (len(down), len(across))
         self._offsets = torch.cartesian_prod(down, across).flip(-1).double() / SIZE  # [n, 2], (x, y)

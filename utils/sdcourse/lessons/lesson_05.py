@@ -19,12 +19,6 @@ def from_tiles(tiles: torch.Tensor, height: int, width: int, side: int = 8) -> t
     return torch.nn.functional.fold(tiles.transpose(1, 2), (height, width), side, stride=side)
 
 
-def psnr(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Return the peak signal-to-noise ratio [N] in dB of pictures [N, 3, H, W] in [0, 1]; 20 dB: errors of a tenth."""
-    if images.shape != others.shape:
-        raise SdlabError(f"Pictures of one shape are compared, not {list(images.shape)} and {list(others.shape)}.")
-    return -10 * (images - others).square().flatten(1).mean(dim=1).clamp(min=1e-12).log10()
-
 
 def double_exposure(middle: torch.Tensor, first: torch.Tensor, last: torch.Tensor) -> float:
     """Return the share (0..1) of the variance of picture ``middle`` that a mixture of the two others explains.

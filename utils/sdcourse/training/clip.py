@@ -14,7 +14,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 
 from sdlab import SdlabError
-from sdlab.images import to_floats
+from sdlab.images import to_batch
 
 from ..portraits import NAMES, VALUES, caption, compose, truth_matrix
 from ..portraits.captions import swap_captions
@@ -177,13 +177,13 @@ class ClipStage(Stage):
     def loss(self, objective, batch, *, step, rank, progress):
         batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
         generator = step_generator(self.settings.seed, step, rank=rank, device=self.device)
-        pictures = vary(to_floats(self.images[batch["indices"]]), generator, self.settings)
+        pictures = vary(to_batch(self.images[batch["indices"]]), generator, self.settings)
         inputs = (batch["ids"], batch["truth"], batch["named"], batch["codes"])
         return objective(pictures, *inputs, choices=batch.get("choices"))
 
     def report(self, folder, step):
         clip, tokenizer = self.objective.clip, self.tokenizer
-        pictures = to_floats(torch.from_numpy(self.validation)).to(self.device)
+        pictures = to_batch(self.validation).to(self.device)
         image = torch.cat([embed_images(clip, part) for part in pictures.split(64)])
         rng = np.random.default_rng(0)
         return {

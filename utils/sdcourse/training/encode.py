@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 
 from sdlab import SdlabError
-from sdlab.images import to_floats
+from sdlab.images import to_batch
 
 from .checkpoints import load_state
 from .data import load_data
@@ -46,7 +46,7 @@ def _encode_rest(model, data, out, meta, *, batch_size, device):
     starts = range(meta["done"], len(latents), batch_size)
     for count, start in enumerate(tqdm(starts, disable=None, desc="latents")):
         places = np.arange(start, min(start + batch_size, len(latents)))
-        pictures = to_floats(torch.from_numpy(data.images[places % len(data)])).to(device)
+        pictures = to_batch(data.images[places % len(data)]).to(device)
         mirrored = torch.from_numpy(places >= len(data)).to(device)[:, None, None, None]
         latents[places] = _moments(model, torch.where(mirrored, pictures.flip(-1), pictures)).cpu().numpy()
         if count % 20 == 19 or start + batch_size >= len(latents):
@@ -66,7 +66,7 @@ def measure_latents(model, images, *, device):
     total, squares, count = 0.0, 0.0, 0
     for start in range(0, len(images), 50):
         moments = _moments(
-            model, to_floats(torch.from_numpy(np.array(images[start : start + 50]))).to(device)
+            model, to_batch(np.array(images[start : start + 50])).to(device)
         ).double()
         mean, variance = moments[:, :4], moments[:, 4:].clamp(-30, 20).exp()
         total = total + mean.sum(dim=(0, 2, 3))

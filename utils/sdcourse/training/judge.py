@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from sdlab.images import to_bytes, to_floats
+from sdlab.images import as_pictures, to_batch
 
 from ..judging import agreement, judge_images, load_judge
 from ..judging.judge import Judge
@@ -66,7 +66,7 @@ class JudgeStage(Stage):
     def loss(self, objective, batch, *, step, rank, progress):
         settings, indices = self.settings, batch.to(self.device)
         generator = step_generator(settings.seed, step, rank=rank, device=self.device)
-        pictures = damage_pictures(to_floats(self.images[indices]), generator, share=settings.damage)
+        pictures = damage_pictures(to_batch(self.images[indices]), generator, share=settings.damage)
         genuine = torch.ones(len(indices), device=self.device)
         count = round(settings.negatives * len(indices))
         if count:
@@ -77,7 +77,7 @@ class JudgeStage(Stage):
     def report(self, folder, step):
         counts = agreement(judge_images(self.validation, self.objective.judge), self.wanted)
         generator = step_generator(self.settings.seed, 0, device=self.device)
-        pictures = to_floats(torch.from_numpy(self.validation[:40])).to(self.device)
+        pictures = to_batch(self.validation[:40]).to(self.device)
         damaged, negatives = (
             damage_pictures(pictures, generator, share=1.0),
             make_negatives(pictures, generator, first=0),
@@ -85,7 +85,7 @@ class JudgeStage(Stage):
         seen = judge_images((negatives + 1) / 2, self.objective.judge)
         blurred = agreement(judge_images((damaged + 1) / 2, self.objective.judge), self.wanted[:40])
         save_sheet(
-            to_bytes(torch.cat([damaged[:24], negatives[:24]])).cpu(), folder / "samples" / f"{step:06d}.png"
+            as_pictures(torch.cat([damaged[:24], negatives[:24]])), folder / "samples" / f"{step:06d}.png"
         )
         return {
             "accuracy": {name: right / count for name, (right, count) in counts.items()},

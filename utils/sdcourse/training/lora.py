@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from sdlab import load_pipeline
-from sdlab.images import to_floats
+from sdlab.images import to_batch
 from sdlab.steering import add_lora
 
 from ..judging.fifth_painter import score_style
@@ -154,4 +154,4 @@ class StyleLoraStage(AdapterStage):
 def encode(vae, pictures, device):
     """Return the posteriors' mean and log-variance [N, 8, h, w] of uint8 pictures [H, W, 3]."""
     parts = torch.from_numpy(np.stack(pictures)).split(50)
-    return torch.cat([vae.encode(to_floats(part).to(device)).latent_dist.parameters for part in parts])
+    return torch.cat([vae.encode(to_batch(part).to(device)).latent_dist.parameters for part in parts])

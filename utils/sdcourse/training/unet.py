@@ -9,7 +9,7 @@ from torch import nn
 from transformers import CLIPTextModel
 
 from sdlab import SdlabError
-from sdlab.images import to_floats
+from sdlab.images import to_batch
 
 from ..judging import agreement, judge_images
 from ..portraits import caption
@@ -121,7 +121,7 @@ class UnetStage(Stage):
         self.validation_captions = validation_captions(plans)
         with torch.no_grad():
             moments = self.vae.encode(
-                to_floats(torch.from_numpy(images)).to(self.device)
+                to_batch(images).to(self.device)
             ).latent_dist.parameters
         self.validation_latents = moments
         self.validation_ids = self.tokenize([item.text for item in self.validation_captions]).to(self.device)

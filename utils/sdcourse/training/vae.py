@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from sdlab import SdlabError
-from sdlab.images import to_bytes, to_floats
+from sdlab.images import as_pictures, to_batch
 
+from ..judging.scores import psnr
 from ..portraits import NAMES, VALUES
 from ..portraits.vocabulary import IMPRESSIONISTS
 from .checkpoints import load_weights
@@ -188,7 +189,7 @@ class VaeStage(Stage):
         indices, corners, eyes = (batch[name].to(device) for name in ("indices", "corners", "eyes"))
         across = torch.arange(size, device=device)
         columns, rows = corners[:, :1] + across, corners[:, 1:] + across
-        pictures = to_floats(self.images[indices[:, None, None], rows[:, :, None], columns[:, None, :]])
+        pictures = to_batch(self.images[indices[:, None, None], rows[:, :, None], columns[:, None, :]])
         weights = eye_weights(eyes, across, settings.eye_weight)
         generator = step_generator(settings.seed, step, rank=rank, device=device)
         noise = torch.randn((len(indices), 4, size // 8, size // 8), generator=generator, device=device)
@@ -208,11 +209,11 @@ class VaeStage(Stage):
         return windows.permute(0, 3, 1, 2).to(self.device)
 
     def report(self, folder, step):
-        vae, pictures = self.objective.vae, to_floats(torch.from_numpy(self.validation)).to(self.device)
+        vae, pictures = self.objective.vae, to_batch(self.validation).to(self.device)
         means = torch.cat([vae.encode(part).latent_dist.mean.float() for part in pictures.split(16)])
         decoded = torch.cat([vae.decode(part).sample.float() for part in means.split(16)])
         save_sheet(
-            pairs_sheet(self.validation, to_bytes(decoded).cpu().numpy()),
+            pairs_sheet(self.validation, np.stack(as_pictures(decoded))),
             folder / "samples" / f"{step:06d}.png",
         )
         psnr = picture_psnr(decoded, pictures).cpu()
@@ -246,8 +247,7 @@ def eye_weights(eyes, across, weight):
 
 def picture_psnr(decoded, pictures):
     """Return the PSNR of each picture in dB, [N]; both in [-1, 1]."""
-    mse = (decoded.clamp(-1, 1) - pictures).div(2).square().mean(dim=(1, 2, 3))
-    return -10 * mse.clamp_min(1e-10).log10()
+    return psnr(decoded.clamp(-1, 1) / 2 + 0.5, pictures / 2 + 0.5)
 
 
 def pairs_sheet(originals, decoded, *, count=32):

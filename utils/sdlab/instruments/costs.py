@@ -125,15 +125,17 @@ def count_part(parts: dict, part: str, *, size: int | None = None) -> dict[str, 
     return count_flops(calls[part])
 
 
-def count_flops(call) -> dict[str, int]:
-    """Run ``call()`` on the meta device; return its FLOPs by kind: convolution, linear, attention.
+def count_flops(call, *, device: str | None = "meta") -> dict[str, int]:
+    """Run ``call()``; return its FLOPs by kind: convolution, linear, attention. Their sum is all of them.
 
     "attention" is what grows with the square of the number of cells: queries times keys, and weights times values;
     the layers that make queries, keys and values are "linear". Additions and activations are not counted.
+    device: where tensors made by the call lie, by default torch's meta device; None leaves that to the call.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    with FlopCounterMode(display=False) as counter, torch.no_grad(), torch.device("meta"):
+    place = nullcontext() if device is None else torch.device(device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), place:
         call()
     kinds = dict.fromkeys(("convolution", "linear", "attention"), 0)
     for operation, count in counter.get_flop_counts()["Global"].items():
@@ -167,22 +169,10 @@ def unet_flops(config, side: int) -> int:
     Built on torch's meta device: shapes without numbers, so it needs neither memory nor time. 77 text places.
     """
     from diffusers import UNet2DConditionModel
-    from torch.utils.flop_counter import FlopCounterMode
 
     with torch.device("meta"):
         unet = UNet2DConditionModel.from_config(config)
         sample = torch.empty(1, unet.config.in_channels, side, side)
         condition = torch.empty(1, 77, unet.config.cross_attention_dim)
         timestep = torch.empty(())
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        unet(sample, timestep, encoder_hidden_states=condition)
-    return counter.get_total_flops()
-
-
-def total_flops(call) -> int:
-    """Return the multiplications and additions of the matrix products and convolutions in ``call()``."""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        call()
-    return counter.get_total_flops()
+    return sum(count_flops(lambda: unet(sample, timestep, encoder_hidden_states=condition)).values())
