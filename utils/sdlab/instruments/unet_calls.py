@@ -137,7 +137,7 @@ class UNetCalls:
             return True
         if one == other and len(one) == 1 and "unknown" not in one:
             return False  # a single call gave all rows: pictures that begin with the same noise
-        return bool(getattr(self.pipe, "do_classifier_free_guidance", True))
+        return bool(getattr(self.pipe, "do_classifier_free_guidance", hasattr(self.pipe, "scheduler")))
 
 
 def _number(timestep) -> float:
