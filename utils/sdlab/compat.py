@@ -60,6 +60,37 @@ def attention_layers(unet, kind: str = CROSS) -> dict:
     return dict(sorted(found.items(), key=lambda item: _PLACES.index(item[0].split(".")[0])))
 
 
+def projections(attn) -> tuple:
+    """Return the linear layers that make queries, keys and values in an ``Attention``."""
+    return attn.to_q, attn.to_k, attn.to_v
+
+
+def right_hand_blocks(unet) -> list:
+    """Return (name, module, channels that come from below) of every ResnetBlock that reads a skip, in their order."""
+    found, below = [], unet.mid_block.resnets[-1].out_channels
+    for number, block in enumerate(unet.up_blocks):
+        for index, resnet in enumerate(block.resnets):
+            found.append((f"up_blocks.{number}.resnets.{index}", resnet, below))
+            below = resnet.out_channels
+    return found
+
+
+def left_hand_layers(block) -> list[str]:
+    """Return the names, inside a left-hand block, of the layers that put something aside, in their order."""
+    kind = "attentions" if getattr(block, "attentions", None) else "resnets"
+    return [*(f"{kind}.{index}" for index in range(len(block.resnets))), "downsamplers.0"]
+
+
+def is_hooked(module) -> bool:
+    """Say whether ``module`` or a part of it has hooks: steering and recordings have."""
+    return any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
+
+
+def step_options(pipe, generators) -> dict:
+    """Return what ``pipe`` hands to its scheduler's step beside the samples: eta 0, and generators if it takes them."""
+    return pipe.prepare_extra_step_kwargs(generators, 0.0)
+
+
 def enclosing_transformer(unet, name: str):
     """Return the ``Transformer2DModel`` around the attention layer ``name``: the last to know height and width."""
     return unet.get_submodule(name.partition(".transformer_blocks.")[0])

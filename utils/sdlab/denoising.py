@@ -1,7 +1,6 @@
-"""The drawing loop, opened: its parts as functions, and ``steps``, which gives everything that one round computes.
+"""The drawing loop, opened: its parts as functions, and everything that one round of it computes.
 
-For lessons that no longer write the loop out. Everything works on the pipeline's own parts, and ``steps`` ends with
-exactly the latents of ``pipe(...)``.
+Everything works on the pipeline's own parts, and ``denoising_steps`` ends with exactly the latents of ``pipe(...)``.
 """
 
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from .arguments import (
     latent_size,
     seeded_generators,
 )
-from .compat import added_conditions
+from .compat import added_conditions, step_options
 from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from .errors import SdlabError
 from .prompts import check_prompt
@@ -73,11 +72,11 @@ def denoising_steps(
             pipe, prompts, negative_prompt=negative_prompt, num_images=num_images, guided=guidance_scale > 1
         )
         pipe.scheduler.set_timesteps(num_inference_steps, device=pipe.device)
-        latents = prepare_latents(pipe, generators)
-        extra = pipe.prepare_extra_step_kwargs(generators, 0.0)
+        latents = prepare_latents(pipe, generators)  # [n, 4, h, w]: pure noise at the scheduler's scale
+        extra = step_options(pipe, generators)
         conditions = {"negative_prompt_embeds": negative_prompt_embeds, "added_cond_kwargs": added}
         for index, t in enumerate(pipe.scheduler.timesteps):
-            uncond, text = predict_noise(pipe, latents, t, prompt_embeds, **conditions)
+            uncond, text = predict_noise(pipe, latents, t, prompt_embeds, **conditions)  # two times [n, 4, h, w]
             noise_pred = text if uncond is None else guide(uncond, text, guidance_scale)
             guess = _pred_original_sample(pipe.scheduler, noise_pred, latents, t)
             prev_sample = pipe.scheduler.step(noise_pred, t, latents, **extra, return_dict=False)[0]
@@ -126,7 +125,7 @@ def predict_noise(pipe, latents, t, prompt_embeds, *, negative_prompt_embeds=Non
             "as added_cond_kwargs."
         )
     embeds = prompt_embeds if negative_prompt_embeds is None else torch.cat([negative_prompt_embeds, prompt_embeds])
-    rows = torch.cat([latents] * (len(embeds) // len(latents)))
+    rows = torch.cat([latents] * (len(embeds) // len(latents)))  # [2n, 4, h, w] with guidance: unconditional rows first
     model_input, text = pipe.scheduler.scale_model_input(rows, t), {"encoder_hidden_states": embeds}
     noise_pred = pipe.unet(model_input, t, **text, added_cond_kwargs=added_cond_kwargs, return_dict=False)[0]
     return (None, noise_pred) if negative_prompt_embeds is None else tuple(noise_pred.chunk(2))

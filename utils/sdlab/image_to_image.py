@@ -22,6 +22,7 @@ from .arguments import (
     check_tensor,
     seeded_generators,
 )
+from .compat import step_options
 from .denoising import encode_all, guide, predict_noise
 from .drawing import DEFAULT_GUIDANCE, DEFAULT_STEPS
 from .errors import SdlabError
@@ -186,7 +187,7 @@ def redraw_latents(
         return latents
     size = tuple(length * pipe.vae_scale_factor for length in latents.shape[-2:])
     predict = _predictor(pipe, prompts, guidance_scale, negative_prompt, size)
-    extra = pipe.prepare_extra_step_kwargs(generators, 0.0)
+    extra = step_options(pipe, generators)
     sample = scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(latents)))
     if mask is not None and strength == 1:
         sample = noise * scheduler.init_noise_sigma

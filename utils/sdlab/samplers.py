@@ -32,7 +32,7 @@ def ddpm_step(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, *, noise):
     noise: fresh Gaussian noise in the shape of ``sample``. Steps may leave timesteps out: alpha is then the
     product over all that are passed.
     """
-    alpha_t = alpha_prod_t / alpha_prod_t_prev
+    alpha_t = alpha_prod_t / alpha_prod_t_prev  # what the passed steps keep together: a number, as beta_t
     beta_t = 1 - alpha_t
     mean = (sample - beta_t / (1 - alpha_prod_t) ** 0.5 * noise_pred) / alpha_t**0.5
     variance = (1 - alpha_prod_t_prev) / (1 - alpha_prod_t) * beta_t
@@ -41,7 +41,7 @@ def ddpm_step(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev, *, noise):
 
 def ddim_step(noise_pred, sample, alpha_prod_t, alpha_prod_t_prev):
     """Return the next sample of DDIM with eta 0 (Song et al. 2020, "Denoising Diffusion Implicit Models", eq. 12)."""
-    guess = pred_original_sample(noise_pred, sample, alpha_prod_t)
+    guess = pred_original_sample(noise_pred, sample, alpha_prod_t)  # the shape of ``sample``, as noise_pred
     return alpha_prod_t_prev**0.5 * guess + (1 - alpha_prod_t_prev) ** 0.5 * noise_pred
 
 

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import torch
 
-from .compat import attention_layers, quiet, unet_of
+from .compat import attention_layers, projections, quiet, unet_of
 from .errors import SdlabError, context
 
 KERNELS = {"math": "MATH", "efficient": "EFFICIENT_ATTENTION", "flash": "FLASH_ATTENTION"}
@@ -41,7 +41,7 @@ def cache_text(pipe):
     Yields the list of ``Kept`` layers, each with its counts ``computed`` and ``reused``. The pictures do not change.
     The weights must stay as they are inside. Raises SdlabError for a compiled U-Net, or one without cross-attention.
     """
-    layers = [layer for attn in attention_layers(unet_of(pipe)).values() for layer in (attn.to_k, attn.to_v)]
+    layers = [layer for attn in attention_layers(unet_of(pipe)).values() for layer in projections(attn)[1:]]
     with ExitStack() as stack:
         kept = []
         for layer in layers:

@@ -18,6 +18,7 @@ from ..compat import (
     check_attention,
     eager_attention,
     enclosing_transformer,
+    projections,
     text_parts,
     unet_of,
 )
@@ -141,7 +142,7 @@ class _Tap:
 
     def __init__(self, name: str, attn, maps: AttentionMaps, calls):
         self.name, self.maps, self.calls = name, maps, calls
-        self.projections = (attn.to_q, attn.to_k)
+        self.projections = projections(attn)[:2]
         self.size = self.query = self.key = None
 
     def hook(self, unet, stack: ExitStack) -> None:
@@ -168,7 +169,7 @@ class _Tap:
         query, key, self.query, self.key = self.query, self.key, None, None
         if not self.maps.options.wants(self.calls.step):
             return
-        if query is None or key is None or (attn.to_q, attn.to_k) != self.projections:
+        if query is None or key is None or projections(attn)[:2] != self.projections:
             raise SdlabError(
                 f"The projections of {self.name} changed during the recording (an adapter was loaded, or projections "
                 "were fused): change the pipeline first, then record."
@@ -201,9 +202,11 @@ def attention_probabilities(query, key, *, heads: int, scale: float):
     query: [queries, heads * head_dim] and key: [keys, heads * head_dim] of one row of the batch, any float dtype.
     The softmax runs over the keys: Vaswani et al., "Attention Is All You Need", 2017, equation 1.
     """
+    # [places, heads * head_dim] -> [places, heads, head_dim] -> [heads, places, head_dim]
     query, key = (tensor.unflatten(-1, (heads, -1)).transpose(0, 1) for tensor in (query, key))
     budget = CPU_WORK_BYTES if query.device.type == "cpu" else GPU_WORK_BYTES
     count = max(1, budget // (4 * query.shape[1] * key.shape[1]))
     for first in range(0, heads, count):
         some = slice(first, first + count)
+        # [heads, places, head_dim] @ [heads, head_dim, tokens] -> [heads, places, tokens], each row adding up to 1
         yield torch.bmm(query[some].float() * scale, key[some].float().transpose(1, 2)).softmax(dim=-1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 
 from ..arguments import check_number, check_weight
-from ..compat import attention_layers, check_attention, enclosing_transformer, refuse_ip_adapter, unet_of
+from ..compat import attention_layers, check_attention, enclosing_transformer, projections, refuse_ip_adapter, unet_of
 from ..errors import SdlabError, context
 from .attention_options import choose_layers
 from .recording import check_positions
@@ -70,13 +70,10 @@ class _EditedAttention:
         self.size = tuple(kwargs.get("hidden_states", args[0] if args else None).shape[-2:])
 
     def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_options):
-        query, key, value = (
+        to_q, to_k, to_v = projections(attn)
+        query, key, value = (  # each [rows * heads, pixels or tokens, head_dim]
             attn.head_to_batch_dim(projection)
-            for projection in (
-                attn.to_q(hidden_states),
-                attn.to_k(encoder_hidden_states),
-                attn.to_v(encoder_hidden_states),
-            )
+            for projection in (to_q(hidden_states), to_k(encoder_hidden_states), to_v(encoder_hidden_states))
         )
         attention_probs = attn.get_attention_scores(query, key, attention_mask)
         attention_probs = attention_probs.unflatten(0, (-1, attn.heads))  # [rows, heads, pixels, tokens]

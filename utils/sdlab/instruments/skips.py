@@ -4,7 +4,7 @@ from contextlib import ExitStack
 
 import torch
 
-from ..compat import unet_of
+from ..compat import right_hand_blocks, unet_of
 from ..errors import SdlabError, context
 from .recording import check_positions
 
@@ -43,8 +43,4 @@ def _editor(edit, below: int):
 
 def _skip_readers(unet) -> dict:
     """Return {'skips.i': (right-hand ResnetBlock, how many of its input channels come from below)}."""
-    found, below = {}, unet.mid_block.resnets[-1].out_channels
-    for resnet in (resnet for up in unet.up_blocks for resnet in up.resnets):
-        found[f"{SKIPS}.{len(found)}"] = (resnet, below)
-        below = resnet.out_channels
-    return found
+    return {f"{SKIPS}.{number}": found[1:] for number, found in enumerate(right_hand_blocks(unet))}

@@ -24,7 +24,7 @@ class UNetCalls:
         self.pipe, self.kept_rows, self.many_drawings = pipe, rows, many_drawings
         self.step, self.timestep, self.shape = -1, None, None
         self.rows, self.token_ids, self.given = slice(0), [], []
-        self._texts, self._fresh, self._embeds = [], [], None  # what was encoded for this drawing; since the last call
+        self._texts, self.fresh, self._embeds = [], [], None  # what was encoded for this drawing; since the last call
         self._schedule, self._calls = None, 1
 
     @property
@@ -47,7 +47,7 @@ class UNetCalls:
         ids = kwargs.get("input_ids", args[0] if args else None)
         hidden = getattr(output, "hidden_states", None) or ()
         usual = [state for state in (output[0], *hidden[-2:-1]) if state.ndim == 3]  # SD 1.x and 2.x; SDXL
-        self._fresh.append((ids, usual, encoder, hidden))
+        self.fresh.append((ids, usual, encoder, hidden))
 
     def starts(self, _unet, args, kwargs) -> None:
         """Forward pre-hook of the U-Net: read what comes in."""
@@ -56,7 +56,7 @@ class UNetCalls:
         schedule = getattr(getattr(self.pipe, "scheduler", None), "timesteps", None)
         if self.step < 0 or self._is_next(sample, timestep, schedule):
             self._begin(timestep, schedule)
-        self._texts, self._fresh = self._texts + self._fresh, []
+        self._texts, self.fresh = self._texts + self.fresh, []
         self.step += 1
         self.timestep = timestep
         if embeds is not self._embeds or sample.shape != self.shape:
@@ -67,12 +67,12 @@ class UNetCalls:
         """Say whether this call begins another drawing: with timesteps set anew, another size, or back in the noise."""
         if schedule is not self._schedule or tuple(sample.shape[1:]) != self.shape[1:]:
             return True
-        return bool(self._fresh) and _number(timestep) >= _number(self.timestep)
+        return bool(self.fresh) and _number(timestep) >= _number(self.timestep)
 
     def _begin(self, timestep, schedule) -> None:
         if self.step >= 0 and not self.many_drawings:
             raise SdlabError("This recording already holds a drawing: open a new one for the next.")
-        if self._fresh:
+        if self.fresh:
             self._texts = []  # those of the drawing before
         self.step, self._schedule, self._calls, self._embeds = -1, schedule, self._count(timestep), None
 
@@ -160,7 +160,7 @@ def follow_calls(pipe, rows: str = "cond", *, prompt=None, many_drawings: bool =
         if prompt is not None:
             for text in ("", prompt):
                 encode(pipe, text)
-            calls.given = calls._fresh[-1][0].tolist()
+            calls.given = calls.fresh[-1][0].tolist()
         yield calls
 
 

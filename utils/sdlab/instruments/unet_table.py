@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from ..arguments import latent_size
-from ..compat import refuse_ip_adapter, unet_of
+from ..compat import is_hooked, left_hand_layers, refuse_ip_adapter, right_hand_blocks, unet_of
 from ..errors import SdlabError
 from .configs import build_on_meta
 
@@ -83,8 +83,7 @@ def unet_table(pipe="sd15", *, height: int | None = None, width: int | None = No
     unet = pipe if hasattr(pipe, "unet") or hasattr(pipe, "forward") else build_on_meta(pipe)
     unet = unet_of(unet)
     refuse_ip_adapter(unet, "unet_table")
-    hooked = any(module._forward_hooks or module._forward_pre_hooks for module in unet.modules())
-    bare = build_on_meta(dict(unet.config)) if hooked else unet  # steering and recordings see no call on meta
+    bare = build_on_meta(dict(unet.config)) if is_hooked(unet) else unet  # steering and recordings see no call on meta
     order, shapes, residuals = _walk(bare, *latent_size(unet, height, width))
     total = sum(weight.numel() for weight in unet.parameters())
     rows = [_row(name, unet.get_submodule(name), shapes[name], total) for name in order]
@@ -135,9 +134,7 @@ def _names(unet) -> list[str]:
 
 def _put_aside(unet, name: str, outputs) -> list[tuple[str, tuple]]:
     """Return (source, shape) of what a left-hand block puts aside: after each layer, and after its Downsample2D."""
-    block = unet.get_submodule(name)
-    kind = "attentions" if getattr(block, "attentions", None) else "resnets"
-    sources = [f"{name}.{kind}.{index}" for index in range(len(block.resnets))] + [f"{name}.downsamplers.0"]
+    sources = [f"{name}.{layer}" for layer in left_hand_layers(unet.get_submodule(name))]
     return [(source, tuple(output.shape[1:])) for source, output in zip(sources, outputs, strict=False)]
 
 
@@ -170,7 +167,7 @@ def _row(name: str, module, shapes: list, total: int) -> TableRow:
 
 def _skips(unet, residuals: list, shapes: dict) -> list[Skip]:
     """Pair what was put aside with the right-hand ResnetBlocks: the last aside is the first to be read."""
-    targets = [f"up_blocks.{i}.resnets.{j}" for i, up in enumerate(unet.up_blocks) for j in range(len(up.resnets))]
+    targets = [name for name, *_ in right_hand_blocks(unet)]
     return [
         Skip(source, target, shape, shapes[target][0][0] - shape[0])
         for target, (source, shape) in zip(targets, reversed(residuals), strict=True)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from ..arguments import check_weight
-from ..compat import CROSS, SELF, attention_layers, unet_of
+from ..compat import CROSS, SELF, attention_layers, projections, unet_of
 from ..errors import SdlabError, context
 from ..weights import readable, write_hashes
 
@@ -66,13 +66,14 @@ class Hypernetwork(nn.Module):
     @classmethod
     def for_unet(cls, unet, kinds: tuple[str, ...] = (CROSS,), *, expansion: int = EXPANSION) -> "Hypernetwork":
         """Return a new hypernetwork with a pair for every width that ``unet`` reads in these attention layers."""
-        read = {kind: {attn.to_k.in_features for attn in attention_layers(unet, kind).values()} for kind in kinds}
+        layers = {kind: attention_layers(unet, kind).values() for kind in kinds}
+        read = {kind: {projections(attn)[1].in_features for attn in found} for kind, found in layers.items()}
         both = max(read.get(CROSS, set()) & read.get(SELF, set()), default=None)
         return cls(list(set().union(*read.values())), kinds, expansion=expansion, shared_with_text=both)
 
     def pair_for(self, attn, kind: str):
         """Return the MLPs {"k": ..., "v": ...} through which the attention layer ``attn`` of this kind reads."""
-        width = attn.to_k.in_features
+        width = projections(attn)[1].in_features
         apart = kind == SELF and _features(width) in self.layers
         return self.layers[_features(width) if apart else str(width)]
 
@@ -128,7 +129,7 @@ def use_hypernetwork(pipe, hypernetwork: Hypernetwork, *, scale: float = 1.0):
     with ExitStack() as hooks:
         for attn, kind in layers:
             pair = hypernetwork.pair_for(attn, kind)
-            for part, projection in (("k", attn.to_k), ("v", attn.to_v)):
+            for part, projection in zip("kv", projections(attn)[1:], strict=True):
                 handle = projection.register_forward_pre_hook(_reader(pair[part], scale))
                 hooks.callback(handle.remove)
         yield pipe
@@ -139,7 +140,7 @@ def _reader(mlp: ResidualMlp, scale: float):
 
 
 def _check_widths(hypernetwork, layers):
-    missing = {str(attn.to_k.in_features) for attn, _ in layers} - set(hypernetwork.layers)
+    missing = {str(projections(attn)[1].in_features) for attn, _ in layers} - set(hypernetwork.layers)
     if missing:
         made_for = ", ".join(map(str, hypernetwork.config["widths"]))
         raise SdlabError(
