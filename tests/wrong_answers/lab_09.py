@@ -81,8 +81,8 @@ def trailing_for_all(num_inference_steps, spacing, num_train_timesteps):
     return steps_of()(num_inference_steps, "trailing", num_train_timesteps)
 
 
-def timesteps_as_tensor(num_inference_steps, spacing, num_train_timesteps):
-    return torch.tensor(steps_of()(num_inference_steps, spacing, num_train_timesteps))
+def timesteps_without_return(num_inference_steps, spacing, num_train_timesteps):
+    steps_of()(num_inference_steps, spacing, num_train_timesteps)
 
 
 def noise_of(seed, shape):
@@ -254,7 +254,7 @@ WRONG = {
         ("not always 1000", lambda num_inference_steps, spacing, _: steps_of()(num_inference_steps, spacing, 1000)),
         ("'leading' for all", leading_for_all),
         ("'trailing' for all", trailing_for_all),
-        ("got a tensor", timesteps_as_tensor),
+        ("is a return missing?", timesteps_without_return),
     ],
     "start_latents": [
         ("not scaled", lambda seeds, shape, sigma: torch.stack([noise_of(seed, shape) for seed in seeds])),
