@@ -74,3 +74,11 @@ def test_a_message_between_processes_comes_back_as_it_was():
     for damaged in (b"", b"12345678", encode(sent)[:-3], b"\x80\x04."):
         with pytest.raises(BadMessage):
             decode(damaged)
+
+
+def test_a_tensor_stands_for_a_list_of_numbers_and_for_nothing_else():
+    assert difference(torch.tensor([3, 2]), [3, 2]) is None
+    assert difference(torch.tensor([[1.0, 2.0]]), [[1.0, 2.0]]) is None
+    assert "expected 2" in difference(torch.tensor([3, 1]), [3, 2])
+    assert "expected" in difference(torch.tensor([3.0, 2.0]), ["3", "2"])
+    assert "expected" in difference(torch.tensor([3, 2]), {"a": 3, "b": 2})
