@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from sdcourse.judging.scores import psnr
 from sdcourse.lessons.charts import plot_curves
 from sdcourse.lessons.lesson_05 import (
     cells_for,
     double_exposure,
     from_tiles,
-    psnr,
     stripe_card,
     swatches,
     text_card,
