@@ -23,9 +23,9 @@ def gradient_by_autograd(weight, bias, noisy, noise):
         return torch.autograd.grad(loss, (weight, bias))
 
 
-def _slopes(weight, bias, noisy, noise, *, error=None, factor=2, average=torch.mean, inner=None):
+def _slopes(weight, bias, noisy, noise, *, error=None, factor=2, average=torch.mean):
     error = weight * noisy + bias - noise if error is None else error
-    return average(factor * error * (noisy if inner is None else inner)), average(factor * error)
+    return average(factor * error * noisy), average(factor * error)
 
 
 @check.exercise(

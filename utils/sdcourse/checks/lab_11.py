@@ -238,10 +238,10 @@ def gradients_by_autograd(features, weight, upstream):
     return of_kernel[:, :, 0, 0], of_bias, of_features
 
 
-def _gradients(features, weight, upstream, *, of_weight="noij,ncij->oc", sum_bias=(0, 2, 3)):
+def _gradients(features, weight, upstream):
     return (
-        torch.einsum(of_weight, upstream, features),
-        upstream.sum(dim=sum_bias),
+        torch.einsum("noij,ncij->oc", upstream, features),
+        upstream.sum(dim=(0, 2, 3)),
         torch.einsum("noij,oc->ncij", upstream, weight),
     )
 

@@ -5,7 +5,6 @@ import torch
 
 from sdlab.figures import COLORS, CourseFigure, new_figure
 
-GREY = "#9a9a9a"
 REACH = 2.6  # clouds are shown from -REACH to REACH
 
 

@@ -134,12 +134,6 @@ def distance(pictures, reference) -> torch.Tensor:
     return (pictures - reference).square().mean(dim=(1, 2, 3)).sqrt()
 
 
-def pair_distance(pictures) -> float:
-    """Return the mean ``distance`` between any two of the pictures [n, 3, H, W]."""
-    first, second = zip(*combinations(range(len(pictures)), 2), strict=True)
-    return distance(pictures[list(first)], pictures[list(second)]).mean().item()
-
-
 def contrast(pictures) -> torch.Tensor:
     """Return the standard deviation of the brightness of each picture [n, 3, H, W], [n]."""
     return pictures.mean(dim=1).flatten(1).std(dim=1)

@@ -21,7 +21,6 @@ from ..portraits.worlds import check_world
 SIZE = 128
 CHUNK = 200
 VALIDATION_SEED = 10_000_000
-JUDGE_SEED = 20_000_000
 JUDGE_VALIDATION_SEED = 30_000_000
 
 
