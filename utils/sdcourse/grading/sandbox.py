@@ -74,6 +74,8 @@ def bubblewrap(command: list[str], inside: Inside, _mount_point: Path) -> list[s
     """Return the command that runs ``command`` in a room of bubblewrap."""
     room = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     room += ["--hostname", "room", *(["--disable-userns"] if "--disable-userns" in _bwrap_help() else [])]
+    sized = ["--size", str(inside.size)] if "--size" in _bwrap_help() else []
+    room += [*sized, "--tmpfs", "/tmp"]  # first: Python or the package may lie below the /tmp outside
     for place in inside.bound():
         room += ["--ro-bind", place, place]
     for target, place in inside.links():
@@ -82,9 +84,8 @@ def bubblewrap(command: list[str], inside: Inside, _mount_point: Path) -> list[s
         room += ["--ro-bind", str(other), str(file)]
     for place in inside.emptied:
         room += ["--tmpfs", str(place), "--remount-ro", str(place)]
-    sized = ["--size", str(inside.size)] if "--size" in _bwrap_help() else []
     room += ["--proc", "/proc", "--remount-ro", "/proc", "--dev", "/dev", *sized, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]
-    room += [*sized, "--tmpfs", "/tmp", "--dir", WORK, "--dir", "/run", "--dir", "/var", "--remount-ro", "/"]
+    room += ["--dir", WORK, "--dir", "/run", "--dir", "/var", "--remount-ro", "/"]
     return [*room, "--chdir", WORK, "--", *command]
 
 
@@ -103,12 +104,14 @@ if [ "$(readlink /proc/self/ns/mnt)" = "$1" ]; then echo "there is no namespace 
 root=$2; size=$3; shift 3
 mount --make-rprivate /
 mount -t tmpfs -o size=4m,mode=755 none "$root"
+mkdir "$root/tmp"
+mount -t tmpfs -o "size=$size,mode=1777" none "$root/tmp"  # first: Python or the package may lie below the /tmp outside
 put() { if [ -d "$1" ]; then mkdir -p "$root$2"; else mkdir -p "$root${2%/*}"; : > "$root$2"; fi; mount --rbind "$1" "$root$2"; }
 while [ "$1" != "--" ]; do put "$1" "$1"; shift; done; shift
 while [ "$1" != "--" ]; do mkdir -p "$root${2%/*}"; ln -s "$1" "$root$2"; shift 2; done; shift
 while [ "$1" != "--" ]; do mount --bind "$2" "$root$1"; shift 2; done; shift
 while [ "$1" != "--" ]; do mount -t tmpfs -o size=4k none "$root$1"; shift; done; shift
-mkdir -p "$root/proc" "$root/dev" "$root/tmp" "$root/run" "$root/var" "$root/.before"
+mkdir -p "$root/proc" "$root/dev" "$root/run" "$root/var" "$root/.before"
 mount -t tmpfs -o size=64k,mode=755 none "$root/dev"
 for name in null zero full random urandom; do put "/dev/$name" "/dev/$name"; done
 ln -s /proc/self/fd "$root/dev/fd"; ln -s fd/0 "$root/dev/stdin"; ln -s fd/1 "$root/dev/stdout"; ln -s fd/2 "$root/dev/stderr"
@@ -120,10 +123,9 @@ while read -r _ place _ options _; do
     for flag in nosuid nodev noexec noatime nodiratime relatime; do
         case ",$options," in *",$flag,"*) kept="$kept,$flag";; esac
     done
-    case "$place" in "$root") ;; *) mount -o "remount,bind,$kept" "$place";; esac
+    case "$place" in "$root"|"$root/tmp") ;; *) mount -o "remount,bind,$kept" "$place";; esac
 done < /proc/self/mounts
 mount -t tmpfs -o "size=$size,mode=1777" none "$root/dev/shm"
-mount -t tmpfs -o "size=$size,mode=1777" none "$root/tmp"
 mkdir "$root/tmp/work"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
 cd "$root"
