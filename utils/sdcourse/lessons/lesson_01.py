@@ -18,6 +18,7 @@ from ..portraits import Plan, draw_portrait, plan_portrait
 NOISE_LEVEL = 0.5  # standard deviation of the noise on pixels in [-1, 1]
 SIZE, SMALL = 128, 64  # pixels: the portrait that is searched, and those that get noise
 BETAS, EPSILON = (0.9, 0.99), 1e-8  # Adam's: how slowly its two averages forget
+DECIMALS = 7  # of a place on the way down
 
 
 def with_neighbours(noisy: torch.Tensor) -> torch.Tensor:
@@ -121,6 +122,7 @@ class EyeSearch:
 def descend(loss, start, rates) -> torch.Tensor:
     """Walk down ``loss`` from ``start`` with one step for each learning rate in ``rates``; return all places.
 
+    Each place is rounded to ``DECIMALS``, so that a walk which jumps about takes the same steps on every processor.
     loss: a function of places; its value may have one entry a place, then every place walks by itself.
     start: a number or tensor of any shape; the result has one dimension more in front: [len(rates) + 1, ...].
     """
@@ -129,7 +131,7 @@ def descend(loss, start, rates) -> torch.Tensor:
     for rate in rates:
         place = place.detach().requires_grad_()
         (slope,) = torch.autograd.grad(loss(place).sum(), place)
-        place = (place - rate * slope).detach()
+        place = (place - rate * slope).detach().round(decimals=DECIMALS)
         path.append(place)
     return torch.stack(path)
 
