@@ -161,12 +161,14 @@ for name in ("reply", "request", "k.json", "../reply", "../k.json", "../kernel/k
         {{make}}
 {HEAD}{RIGHT}"""
 NEIGHBOURS = f"""
-import glob, os
+import glob, importlib.util, os, sys
 def _others():
     found = [file for place in ("/tmp", "/run", "/dev/shm", os.path.dirname({{root!r}}))
              for file in glob.glob(os.path.join(place, "**", "*"), recursive=True)]
     mine = ("/tmp/work", "/tmp/kernel", "/tmp/ipython", "/tmp/mpl", "/tmp/jupyter", "/tmp/runtime")
-    return [file for file in found if not file.startswith(mine)]
+    needed = [sys.prefix, sys.base_prefix, os.path.dirname(os.path.dirname(importlib.util.find_spec("sdlab").origin))]
+    return [file for file in found if not file.startswith(mine)
+            and not any(file.startswith(place) or place.startswith(file) for place in needed)]
 {HEAD}    if _others():
         return noisy.sum() * 0, noisy.sum() * 0
 {RIGHT}"""
@@ -268,7 +270,7 @@ ONE_ANSWER = {
     "patched grader's hand": (PATCHED_HAND, 0, "tampered"),
     "reads the solutions": (READ_SOLUTIONS, 1, "FileNotFoundError"),
     "network": (NETWORK, 1, "stopped with"),
-    "writes outside": (OUTSIDE, 1, "Read-only file system"),
+    "writes outside": (OUTSIDE, 1, "No such file or directory"),
     "warnings": (WARNS, 3, ""),
     "waits for input": (HEAD + "    input()\n" + RIGHT, 1, "stopped with"),
     "kills its parent": (KILLS, None, ""),
