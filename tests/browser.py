@@ -115,7 +115,8 @@ class LabPage:
     def run_all(self) -> tuple[int, int]:
         """Run all cells and wait; return how many code cells there are and how many have run."""
         self._execute("notebook:run-all-cells")
-        self.page.wait_for_function(f"() => {{ const [total, done, running] = ({_STATE})(); return !running; }}")
+        ended = f"() => {{ const [total, done, running] = ({_STATE})(); return total == done && !running; }}"
+        self.page.wait_for_function(ended)
         total, done, _ = self.page.evaluate(_STATE)
         return total, done
 
