@@ -92,4 +92,6 @@ def test_every_command_of_the_guide_works_in_a_fresh_clone(tmp_path):
     for command in commands():
         done = run(command.replace("SUBMISSIONS", "grading/submitted"), clone)
         assert done.returncode == 0, f"{command}: {done.stderr[-2000:]}"
-    assert ",15," in (clone / "grades.csv").read_text(encoding="utf-8-sig")  # of the path that the guide names
+        if command.startswith("sdlab grade SUBMISSIONS"):  # the path that the guide names; 3 points wait for a person
+            assert ",12,15,3," in (clone / "grades.csv").read_text(encoding="utf-8-sig")
+    assert ",12.0,0.0,12.0,15.0" in (clone / "grades.csv").read_text(encoding="utf-8-sig")  # nbgrader's own export
