@@ -141,7 +141,7 @@ def plot_groups(points, labels: list[str], *, alt: str, title: str = "") -> Cour
 def plot_rates(
     panels: dict[str, dict[str, dict]], *, alt: str, width: float = 8.0, height: float = 2.5
 ) -> CourseFigure:
-    """Return one panel of bars a title, each bar a ````share```` with its 95 % interval: {title: {name: rate}}."""
+    """Return one panel of bars a title, each bar a ``share`` with its 95 % interval: {title: {name: rate}}."""
     figure, axes = new_figure(1, len(panels), alt=alt, width=width, height=height)
     for axis, (title, bars) in zip(np.atleast_1d(axes), panels.items(), strict=True):
         share = np.array([bar["share"] for bar in bars.values()])
@@ -161,7 +161,7 @@ def plot_rates_along(
     x, panels: dict[str, dict[str, list[dict]]], *, alt: str, xlabel: str, levels: dict | None = None,
     width: float = 8.6, height: float = 3.1,
 ) -> CourseFigure:
-    """Return one panel of shares a title, each curve a list of ````share```` with its interval as a bar.
+    """Return one panel of shares a title, each curve a list of ``share`` with its interval as a bar.
 
     levels: title -> {name: share} of dotted lines. Curves are moved a little apart so that bars do not hide each other.
     """
